@@ -1,0 +1,67 @@
+"""The registry: to register a method is to have it in the catalogue, on the command line, and under the shared tests."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from typing import Any
+
+from torch import nn
+
+from elsewhere.errors import SettingsError
+from elsewhere.methods.base import Card, Method
+from elsewhere.tasks.base import Task
+
+_METHODS: dict[str, type[Method]] = {}
+
+
+def register(method: type[Method]) -> type[Method]:
+    """Class decorator: enter a method under its card's name."""
+    name = method.card.name
+    if name in _METHODS and _METHODS[name].__qualname__ != method.__qualname__:
+        raise ValueError(f"two methods are called {name!r}")
+    _METHODS[name] = method
+    return method
+
+
+def _load() -> None:
+    import elsewhere.methods as package
+
+    for module in pkgutil.iter_modules(package.__path__):
+        importlib.import_module(f"{package.__name__}.{module.name}")
+
+
+def names() -> list[str]:
+    """Names of all methods, `erm` first."""
+    _load()
+    return sorted(_METHODS, key=lambda name: (name != "erm", name))
+
+
+def get(name: str) -> type[Method]:
+    """The class registered under `name`.
+
+    Raises:
+        SettingsError: no such method.
+    """
+    _load()
+    if name not in _METHODS:
+        raise SettingsError(f"unknown method {name!r}; there are: {', '.join(names())}")
+    return _METHODS[name]
+
+
+def card(name: str) -> Card:
+    """The card of a method."""
+    return get(name).card
+
+
+def create(name: str, network: nn.Module, task: Task, *, n_sites: int = 1, **options: Any) -> Method:
+    """Build a method.
+
+    Raises:
+        SettingsError: no such method, unknown option, or a task or dimension that it does not work for.
+    """
+    method = get(name)
+    if task.kind not in method.card.tasks or task.dims not in method.card.dims:
+        works = f"{' and '.join(method.card.tasks)} in {' and '.join(f'{d}D' for d in method.card.dims)}"
+        raise SettingsError(f"method {name} works for {works}, not for {task.kind} in {task.dims}D")
+    return method(network, task, n_sites=n_sites, **options)
