@@ -52,9 +52,7 @@ def write_error(path: Path, error: OSError) -> RunError:
             f"{path}: the disk is full; free some space and run the same command again, what was finished stays"
         )
     if error.errno in (errno.EROFS, errno.EACCES, errno.EPERM):
-        return RunError(
-            f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to"
-        )
+        return RunError(f"{path}: cannot be written ({error.strerror}); choose a folder that you may write to")
     return RunError(f"{path}: cannot be written ({error.strerror or error})")
 
 

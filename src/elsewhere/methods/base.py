@@ -1,4 +1,4 @@
-"""The contract of a method: what it gets (`Batch`, `Context`), what it says of itself (`Card`), what it may change (`Method`)."""
+"""The contract of a method: what it gets (`Batch`, `Context`), says of itself (`Card`), may change (`Method`)."""
 
 from __future__ import annotations
 
@@ -77,9 +77,7 @@ class Context:
         self.total_steps = total_steps
         self.n_sites = n_sites
         self.device = torch.device(device)
-        self.generator = (
-            generator if generator is not None else torch.Generator(self.device).manual_seed(step)
-        )
+        self.generator = generator if generator is not None else torch.Generator(self.device).manual_seed(step)
         self.optimizers = tuple(optimizers)
 
     def parts(self, batch: Batch) -> Sequence[Batch]:
@@ -106,9 +104,7 @@ class Context:
         Raises:
             SettingsError: the card of the method does not declare `unlabelled_target`.
         """
-        raise SettingsError(
-            "no unlabelled target images here: the method's card must say unlabelled_target=True"
-        )
+        raise SettingsError("no unlabelled target images here: the method's card must say unlabelled_target=True")
 
     def training_batches(self, n: int) -> Iterator[Batch]:
         """`n` more training batches (for batch-norm refresh), without touching the order of the training itself."""

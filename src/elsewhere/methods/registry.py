@@ -1,4 +1,4 @@
-"""The registry: to register a method is to have it in the catalogue, on the command line, and under the shared tests."""
+"""The registry: to register a method is to have it in the catalogue and under the shared tests."""
 
 from __future__ import annotations
 
