@@ -38,7 +38,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an array lies: `shape` (spatial only), `spacing` in mm (None: pixels), `affine` 4x4 to RAS+ mm (3D only)."""
+    """Where an array lies: spatial `shape`, `spacing` in mm (None: pixels), `affine` 4x4 to RAS+ mm (3D only)."""
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...] | None = None

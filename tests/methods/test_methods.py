@@ -1,0 +1,120 @@
+"""The suite that every registered method passes: to register a method is to have it tested."""
+
+from __future__ import annotations
+
+import copy
+from itertools import product
+from typing import Any
+
+import pytest
+import torch
+from problem import Factory, LoopContext, Net, make_batch, make_task, train
+from torch import Tensor
+
+from elsewhere import methods
+from elsewhere.errors import SettingsError
+
+SETTINGS = [
+    (name, kind, dims)
+    for name, kind, dims in product(methods.names(), ("segmentation", "classification"), (2, 3))
+    if kind in methods.card(name).tasks and dims in methods.card(name).dims
+]
+every = pytest.mark.parametrize(("name", "kind", "dims"), SETTINGS)
+
+
+def make(name: str, kind: str, dims: int, **options: Any) -> methods.Method:
+    task = make_task(kind, dims)
+    return methods.create(name, Net(dims, task.n_outputs, kind), task, n_sites=3, **options)
+
+
+def gradient(method: methods.Method, kind: str, dims: int) -> Tensor:
+    """Gradient of the loss at the end of a training, where every ramp is up, as one vector."""
+    context = LoopContext(kind, dims, step=99, total_steps=100, n_sites=3, generator=torch.Generator().manual_seed(5))
+    method.train()
+    method.zero_grad()
+    method.loss(make_batch(kind, dims), context)["loss"].backward()
+    return torch.cat([p.grad.flatten() for p in method.parameters() if p.grad is not None])
+
+
+@every
+def test_trains_and_its_loss_falls(name: str, kind: str, dims: int) -> None:
+    method = make(name, kind, dims)
+    before = copy.deepcopy(method.state_dict())
+    losses = train(method, kind, dims, 30)
+    assert all(torch.isfinite(torch.tensor(losses)))
+    assert sum(losses[-4:]) < 0.9 * sum(losses[:4])
+    assert any(not torch.equal(before[k], v) for k, v in method.state_dict().items())
+
+
+@every
+def test_survives_save_and_load(name: str, kind: str, dims: int) -> None:
+    method = make(name, kind, dims)
+    train(method, kind, dims, 3)
+    other = make(name, kind, dims)
+    other.load_state_dict(method.state_dict())
+    image = make_batch(kind, dims, seed=7).image
+    assert torch.equal(method.eval()(image), other.eval()(image))
+
+
+@every
+def test_seeds_replay_it(name: str, kind: str, dims: int) -> None:
+    torch.manual_seed(1)
+    first = train(make(name, kind, dims), kind, dims, 4)
+    torch.manual_seed(2)  # the global state must not matter
+    assert train(make(name, kind, dims), kind, dims, 4) == first
+
+
+@every
+def test_what_it_adds_to_erm_reaches_the_weights(name: str, kind: str, dims: int) -> None:
+    null = methods.card(name).null
+    if name == "erm" or null is None:
+        pytest.skip("has no null setting to compare with")
+    assert not torch.allclose(
+        gradient(make(name, kind, dims), kind, dims), gradient(make("erm", kind, dims), kind, dims)
+    )
+
+
+@every
+def test_its_null_setting_is_erm(name: str, kind: str, dims: int) -> None:
+    null = methods.card(name).null
+    if null is None:
+        pytest.skip("has no null setting")
+    method, erm = make(name, kind, dims, **null), make("erm", kind, dims)
+    factory = Factory("sgd", 0.05)
+    assert train(method, kind, dims, 4, factory) == train(erm, kind, dims, 4, factory)
+    for key, value in erm.state_dict().items():
+        assert torch.equal(method.state_dict()[key], value), key
+
+
+@every
+def test_leaves_the_global_generator_alone(name: str, kind: str, dims: int) -> None:
+    method = make(name, kind, dims)
+    state = torch.get_rng_state()
+    train(method, kind, dims, 1)
+    assert torch.equal(torch.get_rng_state(), state)
+
+
+@pytest.mark.parametrize("name", methods.names())
+def test_card_is_complete(name: str) -> None:
+    card = methods.card(name)
+    assert card.name == name
+    assert len(card.title) > 3
+    assert len(card.paper) > 3
+    assert len(card.assumption) > 10
+    assert set(card.ranges) <= set(card.defaults)
+    assert set(card.null or {}) <= set(card.defaults)
+    assert set(card.shift) <= {"acquisition", "population", "prevalence", "annotation", "manifestation"}
+    for key, (low, high) in card.ranges.items():
+        assert low <= card.defaults[key] <= high
+
+
+def test_erm_is_first_and_the_registry_knows_its_own() -> None:
+    assert methods.names()[0] == "erm"
+    assert {"erm", "gin", "vrex"} <= set(methods.names())
+
+
+def test_unknown_method_and_option_are_named() -> None:
+    with pytest.raises(SettingsError, match="unknown method 'ern'"):
+        methods.get("ern")
+    with pytest.raises(SettingsError, match="vrex: unknown option 'wieght'; it has: ramp, weight"):
+        make("vrex", "segmentation", 2, wieght=1)

@@ -1,0 +1,74 @@
+"""The methods' objectives against independent derivations in tests/reference."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from problem import LoopContext, Net, make_batch, make_task
+from reference.objectives import jensen_shannon, vrex
+
+from elsewhere import methods
+from elsewhere.acquisition import RandomConvolution
+from elsewhere.methods.gin import consistency
+from elsewhere.methods.vrex import site_risks
+
+
+def test_site_risks_by_hand() -> None:
+    risks = site_risks(torch.tensor([1.0, 3.0, 5.0, 7.0]), torch.tensor([4, 1, 4, 1]))
+    assert torch.equal(risks, torch.tensor([5.0, 3.0]))
+
+
+@pytest.mark.parametrize("step", [0, 5, 10, 60])
+def test_vrex_against_numpy(step: int) -> None:
+    task = make_task("segmentation", 2)
+    method = methods.create("vrex", Net(2, 2, "segmentation"), task, n_sites=3, weight=7.0, ramp=0.1)
+    batch = make_batch("segmentation", 2, n=7)
+    context = LoopContext("segmentation", 2, step=step, total_steps=100)
+    losses = task.loss(method(batch.image), batch.target).detach().double().numpy()
+    expected = vrex(losses, batch.site.numpy(), 7.0 * min(1.0, step / 10))
+    assert float(method.loss(batch, context)["loss"].detach()) == pytest.approx(expected, rel=1e-5)
+
+
+def test_vrex_gradient_is_that_of_the_formula() -> None:
+    """d/dl of mean + w var over sites, by hand: 1/B + w 2 (R_e - mean R) / (E n_e)."""
+    losses = torch.tensor([0.2, 0.9, 0.4, 1.3, 0.1], requires_grad=True)
+    site = torch.tensor([0, 1, 0, 1, 2])
+    (losses.mean() + 3.0 * site_risks(losses, site).var(unbiased=False)).backward()
+    risks = np.array([0.3, 1.1, 0.1])
+    by_hand = [1 / 5 + 3 * 2 * (risks[s] - risks.mean()) / (3 * n) for s, n in zip([0, 1, 0, 1, 2], [2, 2, 2, 2, 1])]
+    assert losses.grad is not None
+    np.testing.assert_allclose(losses.grad.numpy(), by_hand, rtol=1e-5)
+
+
+def test_one_site_in_the_batch_is_no_penalty() -> None:
+    method = methods.create("vrex", Net(2, 2, "segmentation"), make_task("segmentation", 2), n_sites=1)
+    batch = make_batch("segmentation", 2).part(slice(0, 1))
+    logged = method.loss(batch, LoopContext("segmentation", 2, step=50, total_steps=100))
+    assert float(logged["penalty"]) == 0.0
+    assert torch.isfinite(logged["loss"])
+
+
+def test_consistency_against_numpy() -> None:
+    generator = torch.Generator().manual_seed(0)
+    first, second = torch.randn(2, 3, 4, 5, generator=generator), torch.randn(2, 3, 4, 5, generator=generator)
+    flat = [t.movedim(1, -1).reshape(-1, 3).double().numpy() for t in (first, second)]
+    assert float(consistency(first, second)) == pytest.approx(jensen_shannon(*flat), rel=1e-5)
+    assert float(consistency(first, first)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_gin_loss_is_risk_on_both_views_plus_their_divergence() -> None:
+    task = make_task("segmentation", 2)
+    net = Net(2, 2, "segmentation").eval()
+    method = methods.create("gin", net, task, consistency=10.0)
+    batch = make_batch("segmentation", 2)
+    context = LoopContext("segmentation", 2, generator=torch.Generator().manual_seed(3))
+    loss = float(method.loss(batch, context)["loss"].detach())
+
+    generator = torch.Generator().manual_seed(3)
+    views = [RandomConvolution(alpha=(0.0, 1.0))(batch.image, generator) for _ in range(2)]
+    assert not torch.allclose(views[0], views[1])
+    logits = [net(view) for view in views]
+    risk = sum(float(task.loss(x, batch.target).mean()) for x in logits) / 2
+    flat = [x.detach().movedim(1, -1).reshape(-1, 2).double().numpy() for x in logits]
+    assert loss == pytest.approx(risk + 10.0 * jensen_shannon(*flat), rel=1e-4)
