@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 import torch
 from problem import LoopContext, Net, make_batch, make_task
-from reference.objectives import jensen_shannon, vrex
 
 from elsewhere import methods
 from elsewhere.acquisition import RandomConvolution
 from elsewhere.methods.gin import consistency
 from elsewhere.methods.vrex import site_risks
+from reference.objectives import jensen_shannon, vrex
 
 
 def test_site_risks_by_hand() -> None:
@@ -36,7 +36,10 @@ def test_vrex_gradient_is_that_of_the_formula() -> None:
     site = torch.tensor([0, 1, 0, 1, 2])
     (losses.mean() + 3.0 * site_risks(losses, site).var(unbiased=False)).backward()
     risks = np.array([0.3, 1.1, 0.1])
-    by_hand = [1 / 5 + 3 * 2 * (risks[s] - risks.mean()) / (3 * n) for s, n in zip([0, 1, 0, 1, 2], [2, 2, 2, 2, 1])]
+    by_hand = [
+        1 / 5 + 3 * 2 * (risks[s] - risks.mean()) / (3 * n)
+        for s, n in zip([0, 1, 0, 1, 2], [2, 2, 2, 2, 1], strict=True)
+    ]
     assert losses.grad is not None
     np.testing.assert_allclose(losses.grad.numpy(), by_hand, rtol=1e-5)
 
