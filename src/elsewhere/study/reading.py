@@ -1,0 +1,255 @@
+"""Reading one file, whatever its format: images (C, *spatial), labels and maps (*spatial), and where they lie.
+
+Formats: PNG, JPEG, BMP, GIF, WebP (`raster`); TIFF (`raster`); NIfTI (`nifti`); DICOM files and series folders, DICOM
+SEG and RTSTRUCT as labels (`dicom`, `structures`). A path may end in `#SELECTION`: one series of a DICOM folder
+(`ct#1.2.840...`), or the segments or ROIs of a SEG or RTSTRUCT that are the label (`rtss.dcm#1,4`).
+
+Whatever goes wrong with a file is a `StudyError` of one sentence that names it. No message holds a DICOM header's
+patient name or number.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elsewhere.errors import StudyError
+from elsewhere.study.case import Geometry, Picture
+
+PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm")
+TIFFS = (".tif", ".tiff")
+NIFTIS = (".nii", ".nii.gz")
+DICOMS = (".dcm", ".dicom", ".ima")
+
+T = TypeVar("T")
+
+
+class GridError(StudyError):
+    """Two files of one case do not lie on one grid: other size, spacing or affine."""
+
+
+def file_format(path: Path) -> str:
+    """Name the format of `path`: "photograph", "tiff", "nifti" or "dicom".
+
+    Raises:
+        StudyError: nothing is there, it is empty, or no reader knows it.
+    """
+    place = split_selection(path)[0]
+    name = place.name.lower()
+    if place.is_dir():
+        return "dicom"
+    try:
+        with place.open("rb") as file:
+            head = file.read(132)
+    except FileNotFoundError as error:
+        raise StudyError(f"{path}: there is no such file") from error
+    except OSError as error:
+        raise StudyError(f"{path}: cannot be opened ({error.strerror or error})") from error
+    if not head:
+        raise StudyError(f"{path}: the file is empty (0 bytes)")
+    if name.endswith(NIFTIS):
+        return "nifti"
+    if name.endswith(DICOMS) or head[128:132] == b"DICM":
+        return "dicom"
+    if name.endswith(TIFFS):
+        return "tiff"
+    if name.endswith(PHOTOGRAPHS):
+        return "photograph"
+    raise StudyError(f"{path}: unknown format; wanted PNG, JPEG, TIFF, NIfTI (.nii, .nii.gz) or DICOM")
+
+
+def split_selection(path: Path) -> tuple[Path, str | None]:
+    """Split `folder#SeriesUID` into the folder and the selection, unless a file of that very name exists."""
+    place, mark, selection = path.name.rpartition("#")
+    if not mark or not place or path.exists():
+        return path, None
+    return path.with_name(place), selection
+
+
+def read_image(paths: Mapping[str, Path]) -> Picture:
+    """Read the input channels of one case.
+
+    Args:
+        paths: file of each channel, in channel order. An RGB file has three channels.
+
+    Returns:
+        (C, *spatial), in the type of the file (the smallest type that holds all, where several files differ).
+
+    Raises:
+        StudyError: a file cannot be read.
+        GridError: the files differ in size, spacing or affine.
+    """
+    first: tuple[Path, Geometry] | None = None
+    arrays = []
+    for path in paths.values():
+        array, geometry = _decode(path, as_label=False)
+        arrays.append(array)
+        if first is None:
+            first = path, geometry
+        elif difference := grid_difference(geometry, first[1]):
+            raise GridError(f"{path}: {difference[0]}, its fellow channel '{first[0].name}' {difference[1]}")
+    if first is None:
+        raise StudyError("a case without an image; wanted at least one channel")
+    if len(arrays) == 1:
+        return Picture(arrays[0], first[1])
+    joined = np.concatenate(arrays)
+    if joined.dtype == np.float64 and all(a.dtype != np.float64 for a in arrays):
+        joined = joined.astype(np.float32)
+    return Picture(joined, first[1])
+
+
+def read_label(path: Path, reference: Geometry | None = None) -> Picture:
+    """Read a mask as the integers that are in the file.
+
+    Args:
+        path: a mask in any format, a DICOM SEG or an RTSTRUCT. Of a palette image the indices are the values.
+        reference: where the image of the case lies. SEG and RTSTRUCT are put on this grid (an RTSTRUCT needs it); any
+            other mask must lie on it already.
+
+    Returns:
+        (*spatial) integers; `geometry` is the file's, or `reference` for SEG and RTSTRUCT.
+
+    Raises:
+        StudyError: unreadable; colours, several channels, or values that are not whole numbers.
+        GridError: `reference` is given and the mask lies elsewhere.
+    """
+    picture = _structures(path, reference)
+    if picture is None:
+        array, geometry = _decode(path, as_label=True)
+        picture = Picture(_whole_numbers(path, _one_channel(path, array, "a mask")), geometry)
+    _require_grid(path, "label", picture.geometry, reference)
+    return picture
+
+
+def read_map(path: Path, reference: Geometry | None = None) -> Picture:
+    """Read a per-case map (a field-of-view mask, a causal mask) as (*spatial) float32, values as in the file.
+
+    Raises:
+        StudyError: unreadable, or several channels that differ.
+        GridError: `reference` is given and the map lies elsewhere.
+    """
+    array, geometry = _decode(path, as_label=False)
+    picture = Picture(_one_channel(path, array, "a map").astype(np.float32), geometry)
+    _require_grid(path, "map", geometry, reference)
+    return picture
+
+
+def read_label_values(path: Path, reference: Geometry | None = None) -> set[int]:
+    """Read which values a mask holds (of a SEG or RTSTRUCT without `reference`: which it declares, and 0)."""
+    if reference is None and file_format(path) == "dicom":
+        from elsewhere.study.structures import declared_values
+
+        declared = _guard(path, "DICOM", lambda: declared_values(*split_selection(path)))
+        if declared is not None:
+            return declared
+    return label_values(read_label(path, reference).array)
+
+
+def label_values(array: NDArray[Any]) -> set[int]:
+    """List the values that an integer array holds."""
+    if array.dtype == np.uint8:
+        return set(np.flatnonzero(np.bincount(array.ravel(), minlength=256)).tolist())
+    return {int(value) for value in np.unique(array)}
+
+
+def grid_difference(one: Geometry, other: Geometry) -> tuple[str, str] | None:
+    """Say how two grids differ, as a pair of clauses ("is 512x512", "is 584x565"), or None where they agree.
+
+    Affines agree when no corner of the volume moves by more than a tenth of a voxel, spacings within 1 % (our choice;
+    files store both in single precision). What only one of the two knows is not compared.
+    """
+    if one.shape != other.shape:
+        return f"is {size(one.shape)}", f"is {size(other.shape)}"
+    if one.spacing is not None and other.spacing is not None and not np.allclose(one.spacing, other.spacing, rtol=1e-2):
+        return f"has spacing {_numbers(one.spacing)} mm", f"has {_numbers(other.spacing)} mm"
+    if one.affine is not None and other.affine is not None:
+        corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape], [1])).reshape(4, -1)
+        moved = float(np.linalg.norm((one.affine - other.affine) @ corners, axis=0).max())
+        if moved > 0.1 * min(one.spacing or (1.0,)):
+            return f"has an affine that lies up to {moved:.3g} mm elsewhere", "lies where its own affine says"
+    return None
+
+
+def size(shape: tuple[int, ...]) -> str:
+    """`584x565`: rows x columns in 2D, i x j x k in 3D."""
+    return "x".join(str(n) for n in shape)
+
+
+def _numbers(values: tuple[float, ...]) -> str:
+    return "x".join(f"{value:.4g}" for value in values)
+
+
+def _require_grid(path: Path, what: str, found: Geometry, reference: Geometry | None) -> None:
+    difference = grid_difference(found, reference) if reference is not None else None
+    if difference:
+        raise GridError(f"{path}: the {what} {difference[0]}, its image {difference[1]}")
+
+
+def _one_channel(path: Path, array: NDArray[Any], what: str) -> NDArray[Any]:
+    """(C, *spatial) to (*spatial), where all channels say the same."""
+    if any(not np.array_equal(array[0], channel) for channel in array[1:]):
+        where = np.argwhere((array != array[:1]).any(axis=0))[0]
+        colour = tuple(array[(slice(None), *where)].tolist())
+        raise StudyError(
+            f"{path}: {len(array)} channels that differ (as {colour} at {tuple(where.tolist())}); wanted {what} of one "
+            "channel"
+        )
+    return array[0]
+
+
+def _whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+    if array.dtype.kind in "iu":
+        return array
+    wrong = array[~(array == np.rint(array))]  # NaN differs from itself
+    if wrong.size:
+        raise StudyError(f"{path}: value {wrong.flat[0]:.6g} in a mask ({wrong.size} such); wanted whole numbers")
+    if np.abs(array).max(initial=0) > 2**31 - 1:
+        raise StudyError(f"{path}: value {array.flat[np.abs(array).argmax()]:.6g} in a mask; wanted class values")
+    return array.astype(np.int32)
+
+
+def _structures(path: Path, reference: Geometry | None) -> Picture | None:
+    """A DICOM SEG or RTSTRUCT on the grid of `reference`; None where `path` is neither."""
+    if file_format(path) != "dicom":
+        return None
+    from elsewhere.study.structures import decode_structures
+
+    return _guard(path, "DICOM", lambda: decode_structures(*split_selection(path), reference))
+
+
+def _decode(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geometry]:
+    """(C, *spatial) of any format."""
+    kind = file_format(path)
+    if kind == "photograph":
+        from elsewhere.study.raster import decode_photograph
+
+        return _guard(path, "an image", lambda: decode_photograph(path, as_label=as_label))
+    if kind == "tiff":
+        from elsewhere.study.raster import decode_tiff
+
+        return _guard(path, "TIFF", lambda: decode_tiff(path))
+    if kind == "nifti":
+        from elsewhere.study.nifti import decode_nifti
+
+        return _guard(path, "NIfTI", lambda: decode_nifti(path))
+    from elsewhere.study.dicom import decode_dicom
+
+    return _guard(path, "DICOM", lambda: decode_dicom(*split_selection(path)))
+
+
+def _guard(path: Path, kind: str, decode: Callable[[], T]) -> T:
+    """Run a decoder; whatever a library raises on a broken file becomes one sentence."""
+    try:
+        return decode()
+    except StudyError:
+        raise
+    except MemoryError as error:
+        raise StudyError(f"{path}: too large for the memory of this machine; cut it in parts") from error
+    except Exception as error:  # decoders raise anything on corrupt input
+        # What pydicom says may quote the header, hence a patient; elsewhere the library's own words help.
+        reason = "" if kind == "DICOM" else " (" + (" ".join(str(error).split()) or type(error).__name__)[:160] + ")"
+        raise StudyError(f"{path}: cannot be read as {kind}; it is truncated or corrupt{reason}") from error
