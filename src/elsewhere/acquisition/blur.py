@@ -1,0 +1,68 @@
+"""Blur: a Gaussian along each axis."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from elsewhere.acquisition.mechanism import Between, Mechanism, Parameters, per_axis
+
+TRUNCATE = 4.0
+"""The kernel ends at this many standard deviations, as in SciPy."""
+
+
+def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
+    """Gaussian blur; beyond its edges the image goes on with its edge values.
+
+    Args:
+        image: (B, C, *spatial).
+        sigma: standard deviation in pixels, (B,) or (1,) for all axes, (B, dims) or (1, dims) for each; 0 changes
+            nothing.
+    """
+    sigma = per_axis(sigma, image)
+    batch, channels, *spatial = image.shape
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(spatial) - 1]
+    radii = (sigma.detach().amax(0) * TRUNCATE + 0.5).floor().long().tolist()
+    image = image.reshape(1, batch * channels, *spatial)
+    for axis, radius in enumerate(radii):
+        if radius == 0:
+            continue
+        kernel = gaussian_kernel(sigma[:, axis], radius).repeat_interleave(channels, 0)
+        shape = [batch * channels, 1, *(1,) * len(spatial)]
+        shape[2 + axis] = -1
+        padding = [0] * (2 * len(spatial))
+        padding[2 * (len(spatial) - 1 - axis)] = padding[2 * (len(spatial) - 1 - axis) + 1] = radius
+        image = convolve(F.pad(image, padding, mode="replicate"), kernel.view(shape), groups=batch * channels)
+    return image.view(batch, channels, *spatial)
+
+
+def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
+    """Sampled Gaussians that sum to 1, (B, 2 radius + 1), each ended at its own `TRUNCATE` standard deviations."""
+    offset = torch.arange(-radius, radius + 1, device=sigma.device, dtype=sigma.dtype).abs()
+    kernel = torch.exp(-0.5 * (offset / sigma.clamp_min(1e-3)[:, None]).square())
+    kernel = kernel * (offset <= (sigma.detach() * TRUNCATE + 0.5).floor()[:, None])
+    return kernel / kernel.sum(1, keepdim=True)
+
+
+@dataclass(frozen=True)
+class GaussianBlur(Mechanism):
+    """Gaussian blur, `sigma` in pixels; drawn once for all axes, or for each axis with `anisotropic`."""
+
+    sigma: Between = (0.25, 1.5)
+    anisotropic: bool = False
+    limits: ClassVar = {"sigma": (0, math.inf)}
+
+    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Parameters:
+        """`sigma` (B,), or (B, dims)."""
+        size = (shape[0], len(shape) - 2) if self.anisotropic else shape[:1]
+        return {"sigma": self.uniform("sigma", size, generator)}
+
+    def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
+        """See `gaussian_blur`."""
+        return gaussian_blur(image, parameters["sigma"])
