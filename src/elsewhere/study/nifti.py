@@ -44,7 +44,7 @@ def decode_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
         array = array.astype(np.float32)
     array = array.astype(array.dtype.newbyteorder("="), copy=False)
     array = array.reshape(array.shape + (1,) * (3 - array.ndim))
-    extra: list[int] = [n for n in array.shape[3:] if n > 1]
+    extra = [int(n) for n in np.shape(array)[3:] if n > 1]
     if len(extra) > 1:
         raise StudyError(f"{path}: shape {'x'.join(map(str, array.shape))}; wanted three axes, or three and channels")
     array = np.moveaxis(array.reshape(*array.shape[:3], extra[0] if extra else 1), -1, 0)

@@ -198,7 +198,8 @@ def _one_channel(path: Path, array: NDArray[Any], what: str) -> NDArray[Any]:
             f"{path}: {len(array)} channels that differ (as {colour} at {tuple(where.tolist())}); wanted {what} of one "
             "channel"
         )
-    return array[0]
+    channel: NDArray[Any] = array[0]
+    return channel
 
 
 def _whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[Any]:
