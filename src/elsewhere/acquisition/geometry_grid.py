@@ -1,0 +1,168 @@
+"""Where each output voxel looks in the input: affine maps and free-form deformations as sampling grids.
+
+Coordinates are voxel indices in axis order (row, column) or (i, j, k), the centre of the first voxel being 0; only the
+last step turns them into the normalised, reversed order that `grid_sample` wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from elsewhere.errors import SettingsError
+
+Fill = Literal["zeros", "minimum", "border"]
+Mode = Literal["linear", "nearest"]
+
+
+def rotation_matrix(degrees: Tensor) -> Tensor:
+    """Rotations from angles (B, 1) in 2D or (B, 3) in 3D, as matrices (B, D, D) on coordinates in axis order.
+
+    In 2D a positive angle turns the content counter-clockwise as an image is displayed (rows down). In 3D angle `a`
+    turns the plane of the two other axes, and the matrices multiply in axis order: R0 @ R1 @ R2.
+    """
+    radians = torch.deg2rad(degrees)
+    cosine, sine = radians.cos(), radians.sin()
+    planes = [(0, 1)] if degrees.shape[1] == 1 else [(1, 2), (0, 2), (0, 1)]
+    dims = 2 if degrees.shape[1] == 1 else 3
+    result = torch.eye(dims, dtype=degrees.dtype, device=degrees.device).expand(len(degrees), dims, dims)
+    for angle, (i, j) in enumerate(planes):
+        turn = torch.eye(dims, dtype=degrees.dtype, device=degrees.device).repeat(len(degrees), 1, 1)
+        turn[:, i, i] = turn[:, j, j] = cosine[:, angle]
+        turn[:, i, j] = -sine[:, angle]
+        turn[:, j, i] = sine[:, angle]
+        result = result @ turn
+    return result
+
+
+def shear_matrix(shear: Tensor) -> Tensor:
+    """Unit upper triangular matrices (B, D, D) from shear factors (B, 1) in 2D or (B, 3) in 3D: (01), (02), (12)."""
+    dims = 2 if shear.shape[1] == 1 else 3
+    result = torch.eye(dims, dtype=shear.dtype, device=shear.device).repeat(len(shear), 1, 1)
+    rows, columns = torch.triu_indices(dims, dims, offset=1)
+    result[:, rows, columns] = shear
+    return result
+
+
+def affine_matrix(rotation: Tensor, scale: Tensor, shear: Tensor, spacing: Tensor | None = None) -> Tensor:
+    """How content moves, in voxels: (B, D, D) = S^-1 (rotation @ shear @ diag(scale)) S, S = diag(spacing).
+
+    With `spacing` (B, D) in mm the rotation is one of the body, not of the voxel lattice.
+    """
+    matrix = rotation_matrix(rotation) @ shear_matrix(shear) * scale[:, None, :]
+    if spacing is not None:
+        matrix = matrix * spacing[:, None, :] / spacing[:, :, None]
+    return matrix
+
+
+@lru_cache(maxsize=64)
+def bspline_weights(length: int, control: int) -> Tensor:
+    """Weight (length, control) of each control point at each voxel, for uniform cubic B-splines.
+
+    The voxels' centres spread over the `control - 3` spans of the spline, half a voxel from its ends.
+    Source: Rueckert et al. 1999, free-form deformations, Eq. 1.
+    """
+    if control < 4:
+        raise SettingsError(f"control={control}: a cubic B-spline needs at least 4 control points along each axis")
+    position = (torch.arange(length, dtype=torch.float64) + 0.5) / length * (control - 3)
+    span = position.floor().clamp(max=control - 4)
+    u = position - span
+    basis = torch.stack(
+        [(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3],
+        dim=1,
+    )
+    weights = torch.zeros(length, control, dtype=torch.float64)
+    weights.scatter_(1, span.long()[:, None] + torch.arange(4), basis / 6)
+    return weights.float()
+
+
+def free_form(displacement: Tensor, size: Sequence[int]) -> Tensor:
+    """The smooth field (B, K, *size) of control points (B, K, *control); separable, so one axis at a time."""
+    field = displacement
+    for axis, length in enumerate(size):
+        weights = bspline_weights(int(length), int(displacement.shape[2 + axis])).to(field)
+        field = torch.movedim(torch.movedim(field, 2 + axis, -1) @ weights.T, -1, 2 + axis)
+    return field
+
+
+def sampling_grid(
+    shape: Sequence[int],
+    size: Sequence[int],
+    *,
+    origin: Tensor,
+    matrix: Tensor | None = None,
+    translation: Tensor | None = None,
+    displacement: Tensor | None = None,
+    flips: Tensor | None = None,
+) -> Tensor:
+    """Grid (B, *size, D) for `grid_sample`: an input of `shape` is flipped, then moved, bent and cropped to `size`.
+
+    Args:
+        shape: spatial shape of the input.
+        size: spatial shape of the output.
+        origin: (B, D) voxel of the input at the output's first voxel (negative: padding).
+        matrix: (B, D, D) how content moves about the output's centre; None for not at all.
+        translation: (B, D) by what fraction of `size` content moves towards higher indices.
+        displacement: (B, D, *control) control points; the output looks that fraction of `size` further on.
+        flips: (B, D) bool, which axes are reversed before all else.
+    """
+    dims, n = len(shape), len(origin)
+    device = origin.device
+    lengths = torch.tensor(shape, dtype=torch.float32, device=device)
+    extent = torch.tensor(size, dtype=torch.float32, device=device)
+    centre = (extent - 1) / 2
+    shift = torch.zeros(n, dims, device=device) if translation is None else translation * extent
+    back = torch.eye(dims, device=device).expand(n, dims, dims) if matrix is None else torch.linalg.inv(matrix)
+    # input voxel = centre + origin + back (output voxel - centre - shift); then x -> (2 x + 1) / N - 1; a flip negates.
+    step = 2 / lengths
+    if flips is not None:
+        step = step * torch.where(flips, -1.0, 1.0)
+    step = step.expand(n, dims)
+    at_centre = centre + origin - torch.einsum("bij,bj->bi", back, shift)
+    constant = (2 * at_centre + 1) / lengths - 1
+    if flips is not None:
+        constant = torch.where(flips, -constant, constant)
+    slopes = back * step[:, :, None]
+    ramps = [torch.arange(length, dtype=torch.float32, device=device) - (length - 1) / 2 for length in size]
+    bend = None if displacement is None else free_form(displacement * (step * extent)[(...,) + (None,) * dims], size)
+
+    coordinates = []
+    for out in range(dims):
+        # The affine part is a sum of one ramp an axis, so broadcasting makes it with D - 1 full-size additions.
+        total = constant[:, out].reshape(n, *([1] * dims))
+        for axis in range(dims):
+            view = [n, *[1] * dims]
+            view[1 + axis] = size[axis]
+            total = total + (slopes[:, out, axis, None] * ramps[axis]).reshape(view)
+        coordinates.append(total if bend is None else total + bend[:, out])
+    return torch.stack(coordinates[::-1], dim=-1)
+
+
+def resample(values: Tensor, grid: Tensor, mode: Mode = "linear", fill: Fill = "zeros") -> Tensor:
+    """`values` (B, C, *spatial) at `grid` (B, *size, D); integers come back as integers.
+
+    Args:
+        values: what is looked up.
+        grid: from `sampling_grid`.
+        mode: between the voxels (bi- or trilinear), or the nearest of them.
+        fill: outside of the image: 0, each sample's and channel's own minimum, or the voxel at its border.
+    """
+    dtype = values.dtype
+    work = values if dtype == torch.float64 else values.float()
+    low: Tensor | None = None
+    if fill == "minimum":
+        low = work.detach().flatten(2).amin(2).reshape(*work.shape[:2], *[1] * (work.ndim - 2))
+        work = work - low
+    looked_up = functional.grid_sample(
+        work,
+        grid.to(work.dtype),
+        mode="nearest" if mode == "nearest" else "bilinear",
+        padding_mode="border" if fill == "border" else "zeros",
+        align_corners=False,
+    )
+    return (looked_up if low is None else looked_up + low).to(dtype)
