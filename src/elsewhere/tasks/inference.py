@@ -1,0 +1,181 @@
+"""From a trained network and an image to probabilities, and back to the geometry of the file."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from elsewhere.errors import SettingsError
+from elsewhere.tasks.base import Task
+from elsewhere.tasks.classification import Classification
+from elsewhere.tasks.segmentation import Segmentation
+
+ON_DEVICE_BYTES = 2 * 2**30
+"""Above this, the overlapping windows of an image on an accelerator are summed up in main memory."""
+
+_TASKS: dict[str, type[Task]] = {task.kind: task for task in (Segmentation, Classification)}
+
+
+def create(kind: str, dims: int, classes: Sequence[str]) -> Task:
+    """Build a task.
+
+    Args:
+        kind: "segmentation" or "classification".
+        dims: 2 or 3.
+        classes: names in the order of the outputs; for segmentation the first is the background.
+
+    Raises:
+        SettingsError: no such task or dimension, fewer than two classes, or a name twice.
+    """
+    if kind not in _TASKS:
+        raise SettingsError(f"unknown task {kind!r}; there are: {', '.join(sorted(_TASKS))}")
+    if dims not in (2, 3):
+        raise SettingsError(f"a task is in 2 or 3 dimensions, not {dims}")
+    names = tuple(classes)
+    if len(names) < 2:
+        more = " (the first is the background)" if kind == "segmentation" else ""
+        raise SettingsError(f"{kind} needs at least two classes{more}, found {list(names)}")
+    if len(set(names)) < len(names):
+        raise SettingsError(f"the classes of a {kind} must have different names, found {list(names)}")
+    return _TASKS[kind](dims, names)
+
+
+def predict(
+    model: nn.Module,
+    image: Tensor,
+    patch_size: Sequence[int] | None = None,
+    n_outputs: int | None = None,
+    *,
+    overlap: float = 0.5,
+    multiple_of: Sequence[int] | int = 1,
+    windows: int = 1,
+) -> Tensor:
+    """Probabilities of an image, by sliding windows where it is larger than a patch.
+
+    Windows are weighted by a Gaussian of their centre (MONAI's `sliding_window_inference`) and averaged as logits, as
+    nnU-Net does. An image that fits into a patch is padded to it and seen whole; without `patch_size` it is seen
+    whole at any size, padded to what the network can halve. Padding is symmetric, with 0. Memory: one batch of
+    windows plus one map of logits. Nothing random happens, and the mode of `model` is left as it is.
+
+    Args:
+        model: normalised image to logits, (B, K, *spatial) or (B, K).
+        image: (B, C, *spatial), normalised.
+        patch_size: of each axis; None for the whole image. A model that gives (B, K) always sees the whole image.
+        n_outputs: K, checked where given.
+        overlap: of neighbouring windows, in [0, 1).
+        multiple_of: what whole images are padded to a multiple of, see `elsewhere.networks.multiple_of`.
+        windows: windows run at a time.
+
+    Returns:
+        (B, K, *spatial) or (B, K) float32 on the device of `image` (in main memory where the map is larger than
+        `ON_DEVICE_BYTES`).
+
+    Raises:
+        SettingsError: patch size or overlap make no sense for this image, or the model gives another number of outputs.
+    """
+    spatial = tuple(image.shape[2:])
+    if not 0 <= overlap < 1:
+        raise SettingsError(f"overlap must be at least 0 and below 1, found {overlap}")
+    if patch_size is not None and (len(patch_size) != len(spatial) or min(patch_size) < 1):
+        raise SettingsError(f"patch_size {list(patch_size)} does not fit an image of {len(spatial)} dimensions")
+    with torch.no_grad():
+        if patch_size is None:
+            logits = _whole(model, image, _halvable(spatial, multiple_of))
+        elif all(n <= p for n, p in zip(spatial, patch_size, strict=True)):
+            logits = _whole(model, image, tuple(patch_size))
+        else:
+            logits = _windows(model, image, tuple(patch_size), n_outputs, overlap, windows)
+        if n_outputs is not None and logits.shape[1] != n_outputs:
+            raise SettingsError(f"the network gives {logits.shape[1]} outputs, the task has {n_outputs} classes")
+        return logits.softmax(1)
+
+
+def _halvable(spatial: tuple[int, ...], multiple_of: Sequence[int] | int) -> tuple[int, ...]:
+    """The size to pad to; at least two positions are left at the coarsest level (instance norm needs them)."""
+    multiples = (multiple_of,) * len(spatial) if isinstance(multiple_of, int) else tuple(multiple_of)
+    size = [-(-n // m) * m for n, m in zip(spatial, multiples, strict=True)]
+    if max(multiples) > 1 and all(n == m for n, m in zip(size, multiples, strict=True)):
+        size[-1] *= 2
+    return tuple(size)
+
+
+def _whole(model: nn.Module, image: Tensor, size: tuple[int, ...]) -> Tensor:
+    spatial = tuple(image.shape[2:])
+    missing = [max(s - n, 0) for s, n in zip(size, spatial, strict=True)]
+    before = [m // 2 for m in missing]
+    if any(missing):
+        pads = [p for b, m in zip(reversed(before), reversed(missing), strict=True) for p in (b, m - b)]
+        image = functional.pad(image, pads)
+    logits: Tensor = model(image).float()
+    if logits.ndim == 2 or not any(missing):
+        return logits
+    for axis, (b, n) in enumerate(zip(before, spatial, strict=True), start=2):
+        logits = logits.narrow(axis, b, n)
+    return logits
+
+
+def _windows(
+    model: nn.Module, image: Tensor, patch: tuple[int, ...], n_outputs: int | None, overlap: float, windows: int
+) -> Tensor:
+    from monai.inferers import sliding_window_inference
+
+    def logits(window: Tensor) -> Tensor:
+        out: Tensor = model(window).float()
+        if out.ndim == 2:
+            raise _WholeImageOnlyError
+        return out
+
+    outputs = n_outputs or 2
+    big = image.numel() // image.shape[1] * outputs * 4 > ON_DEVICE_BYTES
+    try:
+        found = sliding_window_inference(
+            image, patch, windows, logits, overlap=overlap, mode="gaussian", device="cpu" if big else image.device
+        )
+    except _WholeImageOnlyError:
+        return _whole(model, image, tuple(image.shape[2:]))
+    assert isinstance(found, Tensor)
+    return found
+
+
+class _WholeImageOnlyError(Exception):
+    """The model gives one answer an image: there is nothing to slide."""
+
+
+def restore(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
+    """Resample probabilities to the grid of the file, linearly; both grids cover the same field of view.
+
+    Args:
+        probabilities: (K, *spatial).
+        shape: of the file; where it is `spatial` already the tensor itself is returned.
+
+    Returns:
+        (K, *shape)
+    """
+    if tuple(probabilities.shape[1:]) == tuple(shape):
+        return probabilities
+    mode = "bilinear" if len(shape) == 2 else "trilinear"
+    return functional.interpolate(probabilities[None], size=tuple(shape), mode=mode, align_corners=False)[0]
+
+
+def decode(probabilities: Tensor, shape: Sequence[int] | None = None) -> Tensor:
+    """The most probable class of each pixel of the file; `restore`, then argmax, but one class at a time in memory.
+
+    Args:
+        probabilities: (K, *spatial).
+        shape: of the file; None for `spatial`.
+
+    Returns:
+        (*shape) int64; on a tie the first class.
+    """
+    shape = tuple(probabilities.shape[1:]) if shape is None else tuple(shape)
+    best = restore(probabilities[:1], shape)[0].clone()
+    found = torch.zeros(shape, dtype=torch.int64, device=probabilities.device)
+    for index in range(1, probabilities.shape[0]):
+        other = restore(probabilities[index : index + 1], shape)[0]
+        higher = other > best
+        found[higher] = index
+        best = torch.where(higher, other, best)
+    return found
