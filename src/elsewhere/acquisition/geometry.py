@@ -7,6 +7,7 @@ flips and crops was drawn is copied, bit for bit.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple
@@ -16,7 +17,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from elsewhere.acquisition.geometry_grid import Fill, Mode, affine_matrix, resample, sampling_grid
-from elsewhere.acquisition.mechanism import Parameters
+from elsewhere.acquisition.mechanism import (
+    Between,
+    Parameters,
+    draw_uniform,
+    parse_probability,
+    parse_range,
+)
 from elsewhere.errors import SettingsError
 
 
@@ -115,6 +122,8 @@ def elastic(image: Tensor, displacement: Tensor, mode: Mode = "linear", fill: Fi
 class Spatial:
     """A distribution of flips, affine maps, elastic deformations and crops.
 
+    A range is (low, high), drawn from uniformly, or one number that is always taken.
+
     Attributes:
         flip_axes: spatial axes that anatomy allows to be reversed, each with `flip_probability`.
         flip_probability: of each of `flip_axes`, on its own.
@@ -136,12 +145,12 @@ class Spatial:
     flip_axes: tuple[int, ...] = ()
     flip_probability: float = 0.5
     affine_probability: float = 0.0
-    rotation: tuple[float, float] = (-15.0, 15.0)
-    scale: tuple[float, float] = (0.85, 1.2)
-    shear: tuple[float, float] = (0.0, 0.0)
-    translation: tuple[float, float] = (0.0, 0.0)
+    rotation: Between = (-15.0, 15.0)
+    scale: Between = (0.85, 1.2)
+    shear: Between = (0.0, 0.0)
+    translation: Between = (0.0, 0.0)
     elastic_probability: float = 0.0
-    elastic_magnitude: tuple[float, float] = (0.0, 0.05)
+    elastic_magnitude: Between = (0.0, 0.05)
     control: int = 7
     size: tuple[int, ...] | None = None
     place: Literal["random", "centre"] = "random"
@@ -150,22 +159,14 @@ class Spatial:
 
     def __post_init__(self) -> None:
         for name in ("rotation", "scale", "shear", "translation", "elastic_magnitude"):
-            low, high = getattr(self, name)
-            if not low <= high:
-                raise SettingsError(f"{name}=({low}, {high}): the low end of a range cannot be above its high end")
+            allowed = (1e-3, 1e3) if name == "scale" else (-math.inf, math.inf)
+            object.__setattr__(self, name, parse_range(f"Spatial: {name}", getattr(self, name), allowed))
         for name in ("flip_probability", "affine_probability", "elastic_probability"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise SettingsError(f"{name}={getattr(self, name)}: a probability lies between 0 and 1")
-        if self.scale[0] <= 0:
-            raise SettingsError(f"scale={self.scale}: a magnification is above 0")
+            parse_probability(f"Spatial: {name}", getattr(self, name))
         if self.control < 4:
             raise SettingsError(f"control={self.control}: a cubic B-spline needs at least 4 control points an axis")
         most = 0.4 / (self.control - 3)
-        if not 0 <= self.elastic_magnitude[0] <= self.elastic_magnitude[1] <= most:
-            raise SettingsError(
-                f"elastic_magnitude={self.elastic_magnitude}: with control={self.control} it lies between 0 and "
-                f"{most:.3g}, beyond which the deformation may fold"
-            )
+        parse_range(f"Spatial: elastic_magnitude (with control={self.control})", self.elastic_magnitude, (0, most))
         if self.spacing is not None and min(self.spacing) <= 0:
             raise SettingsError(f"spacing={self.spacing}: each is above 0 mm")
 
@@ -197,27 +198,28 @@ class Spatial:
                 raise SettingsError(f"{name}={given}: {dims}D images need {dims} numbers")
         device = generator.device
 
-        def uniform(count: Sequence[int], low: float = 0.0, high: float = 1.0) -> Tensor:
-            return low + (high - low) * torch.rand(*count, generator=generator, device=device)
+        def coin(*count: int) -> Tensor:
+            return torch.rand(*count, generator=generator, device=device)
+
+        def between(name: str, *count: int, log: bool = False) -> Tensor:
+            return draw_uniform(count, getattr(self, name), generator, log=log)
 
         angles = 1 if dims == 2 else 3
         may_flip = torch.zeros(dims, dtype=torch.bool, device=device)
         may_flip[list(self.flip_axes)] = True
         parameters = {
-            "flip": (uniform((n, dims)) < self.flip_probability) & may_flip,
-            "affine_on": uniform((n,)) < self.affine_probability,
-            "elastic_on": uniform((n,)) < self.elastic_probability,
-            "rotation": uniform((n, angles), *self.rotation),
-            "scale": torch.tensor(self.scale, device=device).log()[0]
-            + uniform((n, 1)) * (torch.tensor(self.scale, device=device).log().diff()),
-            "shear": uniform((n, angles), *self.shear),
-            "translation": uniform((n, dims), *self.translation),
+            "flip": (coin(n, dims) < self.flip_probability) & may_flip,
+            "affine_on": coin(n) < self.affine_probability,
+            "elastic_on": coin(n) < self.elastic_probability,
+            "rotation": between("rotation", n, angles),
+            "scale": between("scale", n, 1, log=True).expand(n, dims),
+            "shear": between("shear", n, angles),
+            "translation": between("translation", n, dims),
         }
-        parameters["scale"] = parameters["scale"].exp().expand(n, dims)
-        magnitude = uniform((n, *[1] * (dims + 1)), *self.elastic_magnitude)
-        parameters["displacement"] = magnitude * uniform((n, dims, *[self.control] * dims), -1.0, 1.0)
+        magnitude = between("elastic_magnitude", n, *[1] * (dims + 1))
+        parameters["displacement"] = magnitude * (2 * coin(n, dims, *[self.control] * dims) - 1)
         room = torch.tensor(spatial, device=device) - torch.tensor(self.size or spatial, device=device)
-        chance = uniform((n, dims)) if self.place == "random" else torch.full((n, dims), 0.5, device=device)
+        chance = coin(n, dims) if self.place == "random" else torch.full((n, dims), 0.5, device=device)
         anywhere = (chance * (room + (self.place == "random"))).floor().long()
         parameters["origin"] = torch.where(room >= 0, anywhere, torch.div(room, 2, rounding_mode="floor"))
         mm = spacing if spacing is not None else None if self.spacing is None else torch.tensor(self.spacing)
