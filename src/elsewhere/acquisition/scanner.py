@@ -122,14 +122,17 @@ class Scanner:
         """
         if len(draw.on) != len(self.steps):
             raise SettingsError(f"Scanner: the draw has {len(draw.on)} steps, the scanner {len(self.steps)}")
+        ours = False  # whether `image` is a tensor of our own, which no autograd graph holds on to
         for (mechanism, _), on, parameters in zip(self.steps, draw.on, draw.parameters, strict=True):
             if on.shape[0] not in (1, image.shape[0]):
                 raise SettingsError(f"Scanner: the draw is for {on.shape[0]} images, the batch has {image.shape[0]}")
             if bool(on.all()):
-                image = mechanism.apply(image, parameters)
+                image, ours = mechanism.apply(image, parameters), False
             elif bool(on.any()):
                 index = on.nonzero().flatten().to(image.device)
-                image = image.index_copy(0, index, mechanism.apply(image.index_select(0, index), parameters))
+                touched = mechanism.apply(image.index_select(0, index), parameters)
+                image = image.index_copy_(0, index, touched) if ours else image.index_copy(0, index, touched)
+                ours = True
         return image
 
     def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
