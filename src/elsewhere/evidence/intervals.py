@@ -1,0 +1,213 @@
+"""Intervals for the score of models at a site: patients resampled, models as trained.
+
+**Estimand.** "These models at this site": the expected score, on patients like those of the site, of the very models
+that were trained. What varies is which patients were sampled. Not in the interval: other seeds, other training data,
+other sites. With several seeds' models the same patients are drawn for all, and the score is the mean of the models'
+scores, so adding seeds does not narrow the interval as if they were patients.
+
+Patients are drawn with replacement and bring all their cases along (a cluster bootstrap); a patient with more cases
+weighs more, as in the table's mean over cases.
+
+Two ways to read an interval off the resamples:
+
+- "expanded" (default): percentiles at the levels Phi(+-t sqrt(n / (n - 1))), t of n - 1 degrees of freedom, for n
+  patients (Hesterberg 2015, "What teachers should know about the bootstrap", expanded percentile interval). It undoes
+  the narrowness of the bootstrap at few patients and tends to the plain percentiles at many.
+- "percentile": plain percentiles, as in `scipy.stats.bootstrap(method="percentile")`; too narrow below about 30
+  patients (at 8 patients a "95 %" interval of a mean holds the truth in 84 to 90 % of simulations, the
+  expanded one in 93 to 96 %; at 4 patients 80 and 87 %).
+
+Where a site's few patients all score alike, or an interval reaches beyond what resampling can show, no method helps:
+read `n_patients` beside it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from elsewhere.errors import SettingsError
+from elsewhere.tasks.classification_metrics import METRICS, Metric, checked
+
+Method = Literal["expanded", "percentile"]
+
+UNDEFINED_AT_MOST = 0.1
+"""Share of resamples in which a metric may be undefined; above it the rest no longer stands for the site."""
+
+BLOCK = 2**20
+"""Weights in memory at a time (8 MiB; more is no quicker). The result does not depend on it."""
+
+
+@dataclass(frozen=True)
+class Interval:
+    """A score and its interval.
+
+    Attributes:
+        value: on the cases as they are, mean over models.
+        lo, hi: NaN where there is none, `reason` says why.
+        n_cases: cases on which the score is defined.
+        n_patients: their patients.
+        reason: None, or why there is no interval.
+    """
+
+    value: float
+    lo: float
+    hi: float
+    n_cases: int
+    n_patients: int
+    reason: str | None = None
+
+
+def patient_interval(
+    values: NDArray[Any],
+    patients: Sequence[Hashable] | NDArray[Any],
+    *,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: Method = "expanded",
+) -> Interval:
+    """Interval of a mean over cases (Dice, HD95, ... of each case).
+
+    For the difference of two methods give the differences case by case.
+
+    Args:
+        values: (N,) or (S, N), S models on the same cases; NaN where undefined, left out of its model's mean.
+        patients: (N,) who each case is of.
+        n_boot: resamples.
+        level: in (0, 1).
+        seed: of the resamples.
+        method: see above.
+
+    Returns:
+        the mean over models of the mean over cases, and its interval. A model without any defined case leaves the
+        value NaN.
+
+    Raises:
+        SettingsError: shapes, level, number of resamples or method make no sense.
+    """
+    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
+    owner = _owners(patients, table.shape[-1])
+    _check(table.ndim == 2, "values must be (cases,) or (models, cases)", table.shape)
+    defined = ~np.isnan(table)
+    seen = defined.any(0)
+    present, owner_of_seen = np.unique(owner[seen], return_inverse=True)
+    n_patients = len(present)
+    # A mean needs no weight a case: sums and counts a patient are enough.
+    sums = np.zeros((len(table), n_patients))
+    counts = np.zeros((len(table), n_patients))
+    for model in range(len(table)):
+        kept = np.where(defined[model], table[model], 0.0)[seen]
+        sums[model] = np.bincount(owner_of_seen, kept, n_patients)
+        counts[model] = np.bincount(owner_of_seen, defined[model][seen], n_patients)
+
+    def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        size = weights @ counts.T
+        means = np.divide(weights @ sums.T, size, out=np.full(size.shape, np.nan), where=size > 0)
+        return np.asarray(means.mean(1)) if len(table) else np.full(len(weights), np.nan)
+
+    return _interval(score, int(seen.sum()), n_patients, n_patients, n_boot, level, seed, method)
+
+
+def set_interval(
+    probabilities: NDArray[Any],
+    target: NDArray[Any],
+    patients: Sequence[Hashable] | NDArray[Any],
+    metric: str | Metric,
+    *,
+    n_boot: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    method: Method = "expanded",
+) -> Interval:
+    """Interval of a metric of a set of cases (AUROC, F1, ECE, ...); the estimand is that of `patient_interval`.
+
+    A resample in which the metric is undefined (one class only) is left out; where that happens in more than
+    `UNDEFINED_AT_MOST` of them there is no interval.
+
+    Args:
+        probabilities: (N, K) or (S, N, K), S models on the same cases.
+        target: (N,) class indices.
+        patients: (N,) who each case is of.
+        metric: a name in `elsewhere.tasks.classification_metrics.METRICS`, or a function like those.
+        n_boot: resamples.
+        level: in (0, 1).
+        seed: of the resamples.
+        method: see above.
+
+    Raises:
+        SettingsError: no such metric; level, number of resamples or method make no sense.
+        ValueError: probabilities and target do not fit.
+    """
+    if isinstance(metric, str) and metric not in METRICS:
+        raise SettingsError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
+    function = METRICS[metric] if isinstance(metric, str) else metric
+    stack = np.asarray(probabilities, dtype=np.float64)
+    stack = stack[None] if stack.ndim == 2 else stack
+    _check(stack.ndim == 3 and len(stack) > 0, "probabilities must be (cases, K) or (models, cases, K)", stack.shape)
+    models = [checked(p, target) for p in stack]
+    owner = _owners(patients, stack.shape[1])
+    n_patients = int(owner.max(initial=-1)) + 1
+
+    def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        per_case = weights.take(owner, axis=1)
+        return np.asarray(np.mean([function(p, y, per_case) for p, y in models], axis=0))
+
+    return _interval(score, stack.shape[1], n_patients, stack.shape[1], n_boot, level, seed, method)
+
+
+def patient_weights(n_patients: int, n_boot: int, generator: np.random.Generator) -> NDArray[np.float64]:
+    """(n_boot, n_patients), how often each patient is in each resample; rows add up to n_patients."""
+    return generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=n_boot).astype(np.float64)
+
+
+def _interval(
+    score: Any, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: str
+) -> Interval:
+    """`score` maps patient weights (R, n_patients) to (R,); `width` is the row that it keeps in memory."""
+    _check(0 < level < 1, "level must be between 0 and 1", level)
+    _check(n_boot >= 1, "n_boot must be at least 1", n_boot)
+    _check(method in ("expanded", "percentile"), "method must be expanded or percentile", method)
+    nan = float("nan")
+    if n_cases == 0:
+        return Interval(nan, nan, nan, 0, 0, "no case")
+    value = float(score(np.ones((1, n_patients)))[0])
+    if np.isnan(value):
+        return Interval(nan, nan, nan, n_cases, n_patients, "undefined for these cases")
+    if n_patients == 1:
+        return Interval(value, nan, nan, n_cases, 1, "one patient: nothing to resample")
+    generator = np.random.default_rng(seed)
+    rows = max(1, BLOCK // max(width, 1))
+    blocks = [min(rows, n_boot - done) for done in range(0, n_boot, rows)]
+    scores = np.concatenate([score(patient_weights(n_patients, block, generator)) for block in blocks])
+    undefined = float(np.isnan(scores).mean())
+    if undefined > UNDEFINED_AT_MOST:
+        reason = f"undefined in {100 * undefined:.0f} % of the resamples"
+        return Interval(value, nan, nan, n_cases, n_patients, reason)
+    lo, hi = np.quantile(scores[~np.isnan(scores)], _levels(level, n_patients, method))
+    return Interval(value, float(lo), float(hi), n_cases, n_patients)
+
+
+def _levels(level: float, n: int, method: str) -> tuple[float, float]:
+    tail = (1 - level) / 2
+    if method == "expanded":
+        tail = float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * np.sqrt(n / (n - 1))))
+    return tail, 1 - tail
+
+
+def _owners(patients: Sequence[Hashable] | NDArray[Any], n_cases: int) -> NDArray[np.int64]:
+    """(N,) a number for each patient, from 0, in the order in which they are met."""
+    numbers: dict[Hashable, int] = {}
+    owner = np.array([numbers.setdefault(patient, len(numbers)) for patient in patients], dtype=np.int64)
+    _check(len(owner) == n_cases, f"there must be one patient a case ({n_cases})", len(owner))
+    return owner
+
+
+def _check(right: bool, wanted: str, found: Any) -> None:
+    if not right:
+        raise SettingsError(f"{wanted}, found {found}")
