@@ -12,7 +12,8 @@ from scipy import interpolate, ndimage
 from torch import Tensor
 
 from elsewhere.acquisition.geometry import Spatial, affine, crop, elastic, flip
-from elsewhere.acquisition.geometry_grid import affine_matrix, bspline_weights, free_form
+from elsewhere.acquisition.geometry_grid import affine_matrix
+from elsewhere.acquisition.smooth import spline_basis, spline_field
 from elsewhere.errors import SettingsError
 
 EVERYTHING = dict(
@@ -90,7 +91,7 @@ def test_spline_weights_are_the_cubic_b_spline(length: int, control: int) -> Non
     knots = np.arange(-3, control + 1, dtype=float)
     at = (np.arange(length) + 0.5) / length * (control - 3)
     expected = interpolate.BSpline.design_matrix(at, knots, 3).toarray()
-    np.testing.assert_allclose(bspline_weights(length, control).numpy(), expected, atol=1e-6)
+    np.testing.assert_allclose(spline_basis(control, length, 3, torch.zeros(1)).numpy(), expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("size", [(40, 52), (20, 24, 16)])
@@ -101,7 +102,9 @@ def test_elastic_is_scipys_map_coordinates(size: tuple[int, ...]) -> None:
     letters = "xyz"[:dims]
     recipe = ",".join(f"{a}{b}" for a, b in zip(letters, "ijk", strict=False))
     field = np.einsum(
-        f"d{'ijk'[:dims]},{recipe}->d{letters}", points[0].numpy(), *[bspline_weights(n, 6).numpy() for n in size]
+        f"d{'ijk'[:dims]},{recipe}->d{letters}",
+        points[0].numpy(),
+        *[spline_basis(6, n, 3, torch.zeros(1)).numpy() for n in size],
     )
     where = np.stack(np.meshgrid(*[np.arange(n) for n in size], indexing="ij")) + field * np.array(size).reshape(
         -1, *[1] * dims
@@ -114,7 +117,7 @@ def test_elastic_is_scipys_map_coordinates(size: tuple[int, ...]) -> None:
 
 def test_elastic_never_folds_at_the_largest_magnitude_allowed() -> None:
     extreme = torch.where(torch.rand(20, 2, 7, 7, generator=generator()) < 0.5, -0.1, 0.1)
-    field = free_form(extreme, (64, 64)) * 64
+    field = spline_field(extreme, (64, 64)) * 64
     rows, columns = torch.meshgrid(torch.arange(64.0), torch.arange(64.0), indexing="ij")
     y, x = field[:, 0] + rows, field[:, 1] + columns
     (yr, yc), (xr, xc) = torch.gradient(y, dim=(1, 2)), torch.gradient(x, dim=(1, 2))

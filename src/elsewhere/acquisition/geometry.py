@@ -101,7 +101,7 @@ def affine(
 
 
 def elastic(image: Tensor, displacement: Tensor, mode: Mode = "linear", fill: Fill = "zeros") -> Tensor:
-    """Bend `image` (B, C, *spatial) by a cubic B-spline free-form deformation.
+    """Bend `image` (B, C, *spatial) by a cubic B-spline free-form deformation (Rueckert et al. 1999).
 
     Args:
         image: what is bent.
@@ -111,6 +111,10 @@ def elastic(image: Tensor, displacement: Tensor, mode: Mode = "linear", fill: Fi
     """
     spatial = tuple(image.shape[2:])
     n = len(image)
+    if min(displacement.shape[2:]) < 4:
+        raise SettingsError(
+            f"displacement {tuple(displacement.shape)}: a cubic B-spline needs 4 control points an axis"
+        )
     points = displacement.float().expand(n, *displacement.shape[1:])
     grid = sampling_grid(
         spatial, spatial, origin=torch.zeros(n, len(spatial), device=image.device), displacement=points
@@ -137,7 +141,7 @@ class Spatial:
             length. At most 0.4 / (control - 3): so far no cubic B-spline deformation folds (Choi and Lee 2000).
         control: control points along each axis.
         size: output's spatial shape; None keeps the input's. Smaller inputs are padded evenly.
-        place: where a crop lies: anywhere, each place as likely, or the middle.
+        place: of a crop: anywhere, each place as likely, or the middle.
         spacing: mm, for all images alike; `draw` takes those of each image instead.
         fill: what lies outside of the image (target and maps: 0).
     """

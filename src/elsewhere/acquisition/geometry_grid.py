@@ -7,14 +7,13 @@ last step turns them into the normalised, reversed order that `grid_sample` want
 from __future__ import annotations
 
 from collections.abc import Sequence
-from functools import lru_cache
 from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elsewhere.errors import SettingsError
+from elsewhere.acquisition.smooth import spline_field
 
 Fill = Literal["zeros", "minimum", "border"]
 Mode = Literal["linear", "nearest"]
@@ -60,36 +59,6 @@ def affine_matrix(rotation: Tensor, scale: Tensor, shear: Tensor, spacing: Tenso
     return matrix
 
 
-@lru_cache(maxsize=64)
-def bspline_weights(length: int, control: int) -> Tensor:
-    """Weight (length, control) of each control point at each voxel, for uniform cubic B-splines.
-
-    The voxels' centres spread over the `control - 3` spans of the spline, half a voxel from its ends.
-    Source: Rueckert et al. 1999, free-form deformations, Eq. 1.
-    """
-    if control < 4:
-        raise SettingsError(f"control={control}: a cubic B-spline needs at least 4 control points along each axis")
-    position = (torch.arange(length, dtype=torch.float64) + 0.5) / length * (control - 3)
-    span = position.floor().clamp(max=control - 4)
-    u = position - span
-    basis = torch.stack(
-        [(1 - u) ** 3, 3 * u**3 - 6 * u**2 + 4, -3 * u**3 + 3 * u**2 + 3 * u + 1, u**3],
-        dim=1,
-    )
-    weights = torch.zeros(length, control, dtype=torch.float64)
-    weights.scatter_(1, span.long()[:, None] + torch.arange(4), basis / 6)
-    return weights.float()
-
-
-def free_form(displacement: Tensor, size: Sequence[int]) -> Tensor:
-    """The smooth field (B, K, *size) of control points (B, K, *control); separable, so one axis at a time."""
-    field = displacement
-    for axis, length in enumerate(size):
-        weights = bspline_weights(int(length), int(displacement.shape[2 + axis])).to(field)
-        field = torch.movedim(torch.movedim(field, 2 + axis, -1) @ weights.T, -1, 2 + axis)
-    return field
-
-
 def sampling_grid(
     shape: Sequence[int],
     size: Sequence[int],
@@ -129,7 +98,7 @@ def sampling_grid(
         constant = torch.where(flips, -constant, constant)
     slopes = back * step[:, :, None]
     ramps = [torch.arange(length, dtype=torch.float32, device=device) - (length - 1) / 2 for length in size]
-    bend = None if displacement is None else free_form(displacement * (step * extent)[(...,) + (None,) * dims], size)
+    bend = None if displacement is None else spline_field(displacement * (step * extent)[(...,) + (None,) * dims], size)
 
     coordinates = []
     for out in range(dims):
