@@ -5,6 +5,7 @@ from elsewhere.study.config import Roles, StudyConfig, load_config
 from elsewhere.study.inference import describe, study_yaml
 from elsewhere.study.manifest import parse_manifest
 from elsewhere.study.problem import Problem
+from elsewhere.study.splits import held_out_cases, plan_folds, split
 from elsewhere.study.study import Study, open_study, open_with_problems
 
 __all__ = [
@@ -19,9 +20,12 @@ __all__ = [
     "Study",
     "StudyConfig",
     "describe",
+    "held_out_cases",
     "load_config",
     "open_study",
     "open_with_problems",
     "parse_manifest",
+    "plan_folds",
+    "split",
     "study_yaml",
 ]

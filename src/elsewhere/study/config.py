@@ -140,6 +140,8 @@ def did_you_mean(found: str, known: Iterable[str]) -> str:
 def _sentence(where: str, error: ValidationError) -> str:
     """The first thing pydantic complains of, in words."""
     first = error.errors()[0]
+    if first["loc"][0] == "classes":  # a list or a mapping: the branch that got furthest is the one that was meant
+        first = max(error.errors(), key=lambda one: len(one["loc"]) if one["loc"][0] == "classes" else 0)
     place = [str(part) for part in first["loc"] if isinstance(part, int) or not _is_branch(part)]
     key = ".".join(place)
     if first["type"] == "extra_forbidden":
