@@ -1,0 +1,92 @@
+"""`log.csv`: one row a value, cut back to the checkpoint when a training goes on; and Fabric's loggers."""
+
+from __future__ import annotations
+
+import csv
+import io
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lightning_fabric.loggers.logger import Logger
+
+from elsewhere.errors import SettingsError
+from elsewhere.files import write_error
+
+HEADER = ("step", "split", "name", "value")
+
+
+class Log:
+    """Rows `step,split,name,value`; split is `train` or `validation`, step the number of steps done.
+
+    Args:
+        path: of the file.
+        keep: bytes that a checkpoint says are valid; what follows them is of a future that is done again.
+    """
+
+    def __init__(self, path: Path, keep: int = 0) -> None:
+        self.path = path
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._file = path.open("ab")
+            self._file.truncate(min(keep, path.stat().st_size))
+        except OSError as error:
+            raise write_error(path, error) from error
+        if self.size == 0:
+            self._append([HEADER])
+
+    def write(self, step: int, split: str, values: Mapping[str, float]) -> None:
+        """Append values; floats are written so that they read back exactly."""
+        self._append([(step, split, name, repr(float(value))) for name, value in values.items()])
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file, all of them on the disk."""
+        self._file.flush()
+        os.fsync(self._file.fileno())
+        return self.path.stat().st_size
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def _append(self, rows: list[Any]) -> None:
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(rows)
+        try:
+            self._file.write(text.getvalue().encode())
+            self._file.flush()
+        except OSError as error:
+            raise write_error(self.path, error) from error
+
+
+def make_loggers(names: list[Any], folder: Path) -> list[Logger]:
+    """The loggers that were asked for, writing below `folder`.
+
+    Raises:
+        SettingsError: the extra that brings one is not installed.
+    """
+    return [_make(name, folder) for name in names]
+
+
+def _make(name: str, folder: Path) -> Logger:
+    try:
+        if name == "tensorboard":
+            from lightning_fabric.loggers.tensorboard import TensorBoardLogger
+
+            return TensorBoardLogger(root_dir=folder, name="tensorboard", version="")
+        if name == "mlflow":
+            from pytorch_lightning.loggers import MLFlowLogger
+
+            where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+            logger: Logger = MLFlowLogger(experiment_name="elsewhere", run_name=folder.name, tracking_uri=where)
+            return logger
+        from pytorch_lightning.loggers import WandbLogger
+
+        wandb: Logger = WandbLogger(project="elsewhere", name=folder.name, save_dir=folder)
+        return wandb
+    except ImportError as error:  # ModuleNotFoundError included
+        raise SettingsError(
+            f'logger {name!r} is not installed; install it with: pip install "elsewhere[{name}]"'
+        ) from error

@@ -1,0 +1,317 @@
+"""`train`: a method on a development, from settings to saved models."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+import torch
+from lightning_fabric import Fabric
+from lightning_fabric.strategies.ddp import DDPStrategy
+from torch import nn
+
+from elsewhere import methods, tasks
+from elsewhere.errors import SettingsError
+from elsewhere.methods import Method
+from elsewhere.study.case import StoredCase
+from elsewhere.training.batches import BatchMaker, Reader
+from elsewhere.training.context import FabricContext, Objective
+from elsewhere.training.log import make_loggers
+from elsewhere.training.loop import Loop
+from elsewhere.training.model_io import build, describe, freeze, multiple_of, save_model, weights
+from elsewhere.training.optimisation import factory, remember_rates
+from elsewhere.training.randomness import number
+from elsewhere.training.recipe import Recipe, default_flip_axes
+from elsewhere.training.sampler import Sampler
+from elsewhere.training.settings import Settings, check_option
+from elsewhere.training.state import Progress, Trained
+from elsewhere.training.validation import Validation, validate
+
+if TYPE_CHECKING:
+    from elsewhere.study.seal import Development
+
+NOT_PART_OF_THE_RESULT = ("loggers", "checkpoint_every", "log_every", "device")
+
+
+class Unlabelled(Protocol):
+    """Images of the target site without labels, for a method that declares that it sees them."""
+
+    @property
+    def case_ids(self) -> Sequence[str]:
+        """Of all of them."""
+        ...
+
+    def load(self, case_id: str) -> StoredCase:
+        """A case whose label is None."""
+        ...
+
+
+@dataclass(frozen=True)
+class _Job:
+    """The arguments of `train`, so that they can go to several processes."""
+
+    development: Development
+    method: str
+    settings: Settings
+    options: dict[str, Any]
+    seed: int
+    folder: Path
+    oracle: Callable[[nn.Module], float] | None
+    unlabelled: Unlabelled | None
+    progress: Callable[[Progress], None] | None
+
+
+def train(
+    development: Development,
+    method: str,
+    settings: Settings,
+    *,
+    seed: int,
+    folder: Path | str,
+    options: Mapping[str, Any] | None = None,
+    oracle: Callable[[nn.Module], float] | None = None,
+    unlabelled: Unlabelled | None = None,
+    progress: Callable[[Progress], None] | None = None,
+    fabric: Fabric | None = None,
+) -> Trained:
+    """Train a method on the training cases of a development.
+
+    Writes `log.csv`, `checkpoint/` and `model/<rule>/` into `folder`. Called again with the same arguments after
+    whatever killed it, it goes on from the last checkpoint and ends with the same weights, bit for bit on a CPU with
+    the same number of threads. Torch's and NumPy's global generators are left as they are.
+
+    A method may keep what it likes in buffers or in `get_extra_state` (tensors and plain values): both are in every
+    checkpoint. Buffers are in the saved models too, extra state is not.
+
+    Args:
+        development: sealed off from the held-out site.
+        method: name in the registry.
+        settings: of the training.
+        seed: of weights, order, patches, augmentation and dropout.
+        folder: of the run.
+        options: of the method.
+        oracle: scores a frozen model at the held-out site, at every validation; the best model goes to `model/oracle`.
+        unlabelled: images of the held-out site; for a method whose card says `unlabelled_target`, and only for such.
+        progress: told how far the training is (in another process where `devices` is above 1).
+        fabric: a launched Fabric of the caller's; None: one is made from the settings.
+
+    Raises:
+        SettingsError: settings that do not fit each other, the study or the machine.
+        RunError: the folder is of another training or cannot be written; the loss is not finite.
+    """
+    settings = settings.resolved(development.task, development.dims)
+    card = methods.card(method)
+    chosen = {key: check_option(method, key, value, card.defaults) for key, value in (options or {}).items()}
+    if card.unlabelled_target != (unlabelled is not None):
+        needs = "needs" if card.unlabelled_target else "does not see"
+        raise SettingsError(f"method {method} {needs} unlabelled images of the held-out site (its card's declaration)")
+    job = _Job(development, method, settings, chosen, seed, Path(folder), oracle, unlabelled, progress)
+    if fabric is not None:
+        return _train(fabric, job)
+    fabric = make_fabric(settings, Path(folder))
+    if settings.devices == 1:
+        return _train(fabric, job)
+    launch: Callable[..., Trained] = fabric.launch
+    return launch(_train, job)
+
+
+def make_fabric(settings: Settings, folder: Path) -> Fabric:
+    """Devices, precision, processes and loggers as the settings say.
+
+    Raises:
+        SettingsError: no GPU where one is needed, or a logger that is not installed.
+    """
+    gpu = torch.cuda.is_available()
+    if settings.device == "cuda" and not gpu:
+        raise SettingsError("device=cuda: no GPU is visible to torch here; use device=cpu or device=auto")
+    on_gpu = gpu and settings.device != "cpu"
+    if settings.precision == "16-mixed" and not on_gpu:
+        raise SettingsError("precision=16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true")
+    strategy: Any = "auto"
+    if settings.devices > 1:
+        # Forked processes need no pickling; they cannot use CUDA if this process did.
+        used: bool = torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+        start: Literal["spawn", "fork"] = "spawn" if used else "fork"
+        # Methods may leave parameters unused in a step (DANN's discriminator).
+        strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
+    return Fabric(
+        accelerator="cuda" if on_gpu else "cpu",
+        devices=settings.devices,
+        strategy=strategy,
+        precision=settings.precision,
+        loggers=make_loggers(list(settings.loggers), folder),
+    )
+
+
+def _train(fabric: Fabric, job: _Job) -> Trained:
+    development, settings, seed = job.development, job.settings, job.seed
+    batch_size = settings.batch_size or 1
+    if batch_size % fabric.world_size or batch_size < fabric.world_size * settings.accumulate:
+        raise SettingsError(
+            f"batch_size={batch_size} cannot be shared by {fabric.world_size} processes in {settings.accumulate} "
+            f"parts; wanted a multiple of {fabric.world_size * settings.accumulate}"
+        )
+    config, method = _build(job)
+    method = method.to(fabric.device).train()
+    with_rates = list(method.optimizers(factory(settings)))
+    remember_rates(with_rates)
+    module, *optimizers = fabric.setup(Objective(method), *with_rates)
+    makers = _Makers(fabric, job, config)
+    context = FabricContext(
+        fabric,
+        module,
+        optimizers,
+        total_steps=settings.steps,
+        n_sites=len(development.sites),
+        seed=seed,
+        accumulate=settings.accumulate,
+        clip=settings.clip,
+        unlabelled=makers.unlabelled(),
+        training_batches=makers.training("refresh", ahead=False).batch,
+    )
+    cases = development.split.validation
+    multiple = multiple_of(config)
+
+    def score() -> Validation:
+        return validate(method, development, cases, fabric, overlap=settings.overlap, multiple_of=multiple)
+
+    def ask_oracle() -> float:
+        assert job.oracle is not None
+        found = job.oracle(freeze(method, development.preprocessing, config)) if fabric.is_global_zero else 0.0
+        return float(fabric.broadcast(found))
+
+    batches = makers.training("train")
+    loop = Loop(
+        fabric,
+        method,
+        optimizers,
+        context,
+        batches,
+        settings,
+        seed=seed,
+        folder=job.folder,
+        identity=_identity(job, config, fabric.world_size),
+        validate=score if cases else None,
+        oracle=ask_oracle if job.oracle is not None else None,
+        progress=job.progress,
+    )
+    try:
+        state = loop.run()
+    finally:
+        batches.close()
+    notes = list(loop.notes)
+    if not cases:
+        notes.append("there are no validation cases: only the model of the last step is kept")
+    models = {"last": job.folder / "model" / "last"}
+    for rule in state.best:
+        models[rule] = job.folder / "model" / rule
+    if fabric.is_global_zero:
+        save_model(models["last"], weights(method), config, "last", step=state.step)
+        for rule, best in state.best.items():
+            data = loop.checkpoints.read(best.file or "")
+            assert data is not None, "the weights that a checkpoint points to are read before it is used"
+            save_model(models[rule], data, config, rule, step=best.step, score=best.score)
+    fabric.barrier()
+    best_step = state.best["source-val"].step if "source-val" in state.best else None
+    return Trained(models, state.step, best_step, tuple(state.scores), tuple(notes))
+
+
+def _build(job: _Job) -> tuple[dict[str, Any], Method]:
+    development = job.development
+    task = tasks.create(development.task, development.dims, tuple(development.classes))
+    preprocessing = development.preprocessing
+    spacing = preprocessing.spacing or getattr(development.fingerprint, "spacing", None)
+    config = describe(
+        job.method,
+        job.options,
+        job.settings.network or "",
+        job.settings.network_options,
+        task,
+        len(development.sites),
+        preprocessing,
+        spacing,
+    )
+    patch, multiple = preprocessing.patch_size, multiple_of(config)
+    if patch is not None and any(n % m for n, m in zip(patch, multiple, strict=True)):
+        raise SettingsError(
+            f"patch_size={list(patch)} does not fit network {config['network']}; each must be a multiple of "
+            f"{list(multiple)}"
+        )
+    return config, build(config, job.seed)
+
+
+class _Makers:
+    """Makers of batches that differ only in what they read and in their stream of random numbers."""
+
+    def __init__(self, fabric: Fabric, job: _Job, config: Mapping[str, Any]) -> None:
+        self.fabric, self.job, self.multiple = fabric, job, multiple_of(config)
+        development, settings = job.development, job.settings
+        axes = default_flip_axes(development.task, development.dims)
+        chosen = axes if settings.flip_axes is None else settings.flip_axes
+        self.recipe = Recipe(chosen) if settings.augmentation == "default" else None
+        self.cases: dict[str, list[str]] = {}
+        self.maps: set[str] = set()
+        for case_id in development.split.train:
+            case = development.case(case_id)
+            self.cases.setdefault(case.site, []).append(case_id)
+            self.maps |= set(case.maps)
+
+    def training(self, stream: str, ahead: bool | None = None) -> BatchMaker:
+        return self._maker(self.job.development, self.cases, self.job.settings.sampler, stream, ahead=ahead)
+
+    def unlabelled(self) -> Callable[[int], Any] | None:
+        reader = self.job.unlabelled
+        if reader is None:
+            return None
+        ids = {"target": list(reader.case_ids)}
+        return self._maker(reader, ids, "pooled", "unlabelled", labelled=False, ahead=False).batch
+
+    def _maker(
+        self,
+        reader: Reader,
+        cases: Mapping[str, Sequence[str]],
+        kind: str,
+        stream: str,
+        *,
+        labelled: bool = True,
+        ahead: bool | None = None,
+    ) -> BatchMaker:
+        settings, development, world = self.job.settings, self.job.development, self.fabric.world_size
+        hands = world * settings.accumulate
+        seed = number(self.job.seed, stream)
+        return BatchMaker(
+            reader,
+            Sampler(cases, settings.batch_size or 1, seed, kind, hands),
+            development.preprocessing,
+            site_index=development.site_index if labelled else {},
+            recipe=self.recipe,
+            segmentation=development.task == "segmentation",
+            seed=seed,
+            maps=sorted(self.maps),
+            patch_size=development.preprocessing.patch_size,
+            multiple_of=self.multiple,
+            foreground=settings.foreground,
+            device=self.fabric.device,
+            rank=self.fabric.global_rank,
+            world=world,
+            labelled=labelled,
+            ahead=ahead,
+        )
+
+
+def _identity(job: _Job, config: Mapping[str, Any], world: int) -> dict[str, Any]:
+    """All that a checkpoint must share with the training that goes on from it, as plain values."""
+    settings = job.settings.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT))
+    found = {
+        **settings,
+        "seed": job.seed,
+        "devices": world,
+        "oracle": job.oracle is not None,
+        "data": job.development.sha256[:16],
+        **{key: value for key, value in config.items() if key not in ("versions", "format")},
+    }
+    plain: dict[str, Any] = json.loads(json.dumps(found))
+    return plain
