@@ -8,7 +8,7 @@ import torch
 from problem import LoopContext, Net, make_batch, make_task
 
 from elsewhere import methods
-from elsewhere.acquisition import RandomConvolution
+from elsewhere.acquisition import GIN
 from elsewhere.methods.gin import consistency
 from elsewhere.methods.vrex import site_risks
 from reference.objectives import jensen_shannon, vrex
@@ -41,7 +41,7 @@ def test_vrex_gradient_is_that_of_the_formula() -> None:
         for s, n in zip([0, 1, 0, 1, 2], [2, 2, 2, 2, 1], strict=True)
     ]
     assert losses.grad is not None
-    np.testing.assert_allclose(losses.grad.numpy(), by_hand, rtol=1e-5)
+    np.testing.assert_allclose(losses.grad.numpy(), by_hand, rtol=1e-5, atol=1e-7)
 
 
 def test_one_site_in_the_batch_is_no_penalty() -> None:
@@ -69,9 +69,9 @@ def test_gin_loss_is_risk_on_both_views_plus_their_divergence() -> None:
     loss = float(method.loss(batch, context)["loss"].detach())
 
     generator = torch.Generator().manual_seed(3)
-    views = [RandomConvolution(alpha=(0.0, 1.0))(batch.image, generator) for _ in range(2)]
+    views = [GIN()(batch.image, generator) for _ in range(2)]
     assert not torch.allclose(views[0], views[1])
     logits = [net(view) for view in views]
-    risk = sum(float(task.loss(x, batch.target).mean()) for x in logits) / 2
+    risk = sum(float(task.loss(x.detach(), batch.target).mean()) for x in logits) / 2
     flat = [x.detach().movedim(1, -1).reshape(-1, 2).double().numpy() for x in logits]
     assert loss == pytest.approx(risk + 10.0 * jensen_shannon(*flat), rel=1e-4)

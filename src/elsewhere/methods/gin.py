@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from elsewhere.acquisition import RandomConvolution, smooth_blend
+from elsewhere import acquisition
 from elsewhere.methods.base import Batch, Card, Context, Method
 from elsewhere.methods.registry import register
 
@@ -51,7 +51,8 @@ class GIN(Method):
             return {"loss": risk}
         first, second = self.view(batch.image, context), self.view(batch.image, context)
         if self.options["ipa"]:
-            first, second = smooth_blend(first, second, context.generator)
+            blend = acquisition.random_blend_map(first.shape, context.generator)
+            first, second = (acquisition.smooth_blend(first, second, part) for part in (blend, 1 - blend))
         logits = self(torch.cat([first, second]))
         risk = self.task.loss(logits, torch.cat([batch.target, batch.target])).mean()
         divergence = consistency(*logits.chunk(2))
@@ -59,6 +60,8 @@ class GIN(Method):
 
     def view(self, image: Tensor, context: Context) -> Tensor:
         """A random appearance of each image (B, C, *spatial)."""
-        mechanism = RandomConvolution(alpha=(0.0, float(self.options["alpha"])))
+        network = acquisition.GIN()
         with torch.no_grad():
-            return mechanism(image, context.generator)
+            drawn = network.draw(image.shape, context.generator)
+            drawn["alpha"] = drawn["alpha"] * float(self.options["alpha"])
+            return network.apply(image, drawn)
