@@ -1,0 +1,211 @@
+"""Leave-one-site-out, from the question to the table: what `elsewhere benchmark` does."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from elsewhere.benchmark.attempt import Outcome, Work
+from elsewhere.benchmark.content import study_digest
+from elsewhere.benchmark.display import Display, clock
+from elsewhere.benchmark.executor_local import LocalExecutor, cores
+from elsewhere.benchmark.executor_ray import RayExecutor
+from elsewhere.benchmark.plan import plan
+from elsewhere.benchmark.record import finished, read_done, versions
+from elsewhere.benchmark.run import execute
+from elsewhere.benchmark.spec import REFERENCE, RunSpec
+from elsewhere.benchmark.summary import print_summary, summarise
+from elsewhere.benchmark.tables import write_tables
+from elsewhere.errors import SettingsError
+from elsewhere.files import folder_lock, write_text
+from elsewhere.study.cache import Cache
+from elsewhere.study.hashes import FileHashes
+from elsewhere.study.inference import describe, study_yaml
+from elsewhere.study.study import open_study
+from elsewhere.training.settings import Settings
+
+if TYPE_CHECKING:
+    from elsewhere.study.study import Study
+
+PLAN, STATE = "plan.json", "benchmark.json"
+
+
+def run_benchmark(
+    study: Path | str,
+    *,
+    out: Path | str,
+    methods: Sequence[str],
+    seeds: int | Sequence[int] = 1,
+    held_out: Sequence[str] | None = None,
+    steps: int | None = None,
+    jobs: int | None = 1,
+    changes: Sequence[str] = (),
+    selection: Sequence[str] = ("source-val",),
+    reference: bool = False,
+    ray: str | None = None,
+    site_column: str | None = None,
+    allow_outside: bool = False,
+    cache: Path | str | None = None,
+    console: Console | None = None,
+    work: Work = execute,
+) -> int:
+    """Train each method on all sites but one, judge it on the one left out, and print the table.
+
+    Runs what is not done yet; can be interrupted and called again at any time. A run that fails stops no other.
+
+    Args:
+        study: folder or manifest.
+        out: the benchmark's folder.
+        methods: names of the registry.
+        seeds: how many (0, 1, ...), or which.
+        held_out: sites, or groups "A+B"; None for each site in turn.
+        steps: of each training.
+        jobs: runs at once on this machine; None for one a core.
+        changes: "KEY=VALUE" settings and "METHOD.KEY=VALUE" options.
+        selection: "source-val", "last", "oracle".
+        reference: also train within each held-out site.
+        ray: address of a Ray cluster, or "local".
+        site_column: the column that is the site.
+        allow_outside: take paths that leave the study's folder.
+        cache: folder of decoded cases; None for the user's.
+        console: where to print; standard output by default.
+        work: does one run (tests put another in its place).
+
+    Returns:
+        0 where all runs are done, 1 where some failed.
+
+    Raises:
+        ElsewhereError: the question itself makes no sense, or the folder is in use or cannot be written.
+    """
+    out, console = Path(out), console or Console()
+    base = {} if steps is None else {"steps": steps}
+    settings, options = Settings.parse(changes, base)
+    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
+    if not numbers:
+        raise SettingsError("--seeds: found 0, wanted at least 1")
+    folder = None if cache is None else Path(cache)
+    with folder_lock(out, "a benchmark"):
+        opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
+        specs = plan(
+            opened,
+            methods,
+            numbers,
+            held_out,
+            settings,
+            options,
+            selection,
+            reference,
+            path=Path(study),
+            site_column=site_column,
+            allow_outside=allow_outside,
+            cache=folder,
+            content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
+        )
+        _write_question(out, opened, specs)
+        waiting = [spec for spec in specs if not finished(out / spec.folder, spec)]
+        _print_question(console, opened, specs, waiting, settings.resolved(opened.task, opened.dims))
+        began = time.monotonic()
+        executor = _executor(work, ray, jobs, len(waiting)) if waiting else None
+        outcomes = _run(executor, waiting, out, console) if executor is not None else []
+        write_tables(out, specs)
+        _write_state(out, outcomes, executor.starts if executor else 0, time.monotonic() - began)
+        return _print_answer(console, out, specs, outcomes)
+
+
+def _executor(work: Work, ray: str | None, jobs: int | None, n_runs: int) -> LocalExecutor | RayExecutor:
+    if ray is not None:
+        return RayExecutor(work, ray)
+    return LocalExecutor(work, min(jobs or cores(), n_runs))
+
+
+def _run(
+    executor: LocalExecutor | RayExecutor, waiting: Sequence[RunSpec], out: Path, console: Console
+) -> list[Outcome]:
+    outcomes = []
+    with Display(waiting, console) as display:
+        for outcome in executor.run(waiting, out, display.event):
+            display.finish(outcome)
+            outcomes.append(outcome)
+    return outcomes
+
+
+def _write_question(out: Path, study: Study, specs: Sequence[RunSpec]) -> None:
+    write_text(out / "study.yaml", study_yaml(study))
+    question: dict[str, Any] = {
+        "study": study.name,
+        "task": study.task,
+        "dims": study.dims,
+        "classes": list(study.classes),
+        "command": shlex.join(["elsewhere", *sys.argv[1:]]) if Path(sys.argv[0]).name == "elsewhere" else "",
+        "written": time.strftime("%Y-%m-%d %H:%M:%S%z"),
+        "versions": versions(),
+        "runs": [{"folder": str(spec.folder), "spec": spec.to_dict()} for spec in specs],
+    }
+    write_text(out / PLAN, json.dumps(question, indent=1))
+
+
+def _print_question(
+    console: Console, study: Study, specs: Sequence[RunSpec], waiting: Sequence[RunSpec], settings: Settings
+) -> None:
+    def say(line: str) -> None:
+        console.print(escape(line), highlight=False, soft_wrap=True)
+
+    for line in describe(study):
+        say(line)
+    folds = list(dict.fromkeys(spec.fold.name for spec in specs))
+    names = [name for name in dict.fromkeys(spec.method for spec in specs)]
+    say(f"methods   {', '.join(names)}")
+    say(f"held out  {'; '.join(folds)} (each in turn)" if len(folds) > 1 else f"held out  {folds[0]}")
+    say(f"training  {settings.network}, {settings.steps} steps of {settings.batch_size} cases")
+    seeds = sorted({spec.seed for spec in specs})
+    say(
+        f"runs      {len(specs)} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}); "
+        f"{len(specs) - len(waiting)} done, {len(waiting)} to do"
+    )
+    if any(spec.method == REFERENCE for spec in specs):
+        say("reference the same network, trained with ERM within each held-out site, patient-wise cross-validation")
+    if any(spec.oracle for spec in specs):
+        say("ORACLE    selection by the held-out site was asked for: nobody who deploys a model can do that")
+
+
+def _write_state(out: Path, outcomes: Sequence[Outcome], starts: int, seconds: float) -> None:
+    """How the latest call went: for `benchmarks/sweep.py` and for the report."""
+    state = {
+        "runs_done_now": sum(outcome.ok for outcome in outcomes),
+        "runs_failed": {outcome.identity: outcome.error for outcome in outcomes if not outcome.ok},
+        "worker_starts": starts,
+        "seconds": seconds,
+    }
+    write_text(out / STATE, json.dumps(state, indent=1))
+
+
+def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
+    print_summary(console, summarise(out))
+    failed = [outcome for outcome in outcomes if not outcome.ok]
+    by_identity = {spec.identity: spec for spec in specs}
+    for spec in specs:
+        done = read_done(out / spec.folder)
+        for note in (done or {}).get("notes", ()) if spec.seed == min(s.seed for s in specs) else ():
+            line = f"[yellow]note[/yellow] {escape(spec.title)}: {escape(note)}"
+            console.print(line, highlight=False, soft_wrap=True)
+    for outcome in failed:
+        spec = by_identity[outcome.identity]
+        line = f"{escape(spec.title)}: {escape(outcome.error or '')} ({escape(str(out / spec.folder / 'error.txt'))})"
+        console.print(f"[red]failed[/red] {line}", highlight=False, soft_wrap=True)
+    if failed:
+        console.print(
+            f"{len(failed)} of {len(specs)} runs failed; the same command tries them again and keeps the others",
+            highlight=False,
+        )
+    else:
+        took = sum(outcome.seconds for outcome in outcomes)
+        console.print(f"{len(specs)} runs done ({clock(took)} of runs now)", highlight=False)
+    return 1 if failed else 0

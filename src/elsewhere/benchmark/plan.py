@@ -1,0 +1,147 @@
+"""From a question to runs: method x fold x seed, each with an identity."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from elsewhere.benchmark.content import digest
+from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
+from elsewhere.errors import SettingsError
+from elsewhere.methods import card
+from elsewhere.study.case import Fold
+from elsewhere.study.splits import plan_folds
+
+if TYPE_CHECKING:
+    from elsewhere.study.study import Study
+    from elsewhere.training.settings import Settings
+
+ALGORITHM = 1
+"""Raised when the same inputs would give another result: runs of an older number are made again."""
+
+REFERENCE_PARTS = 3
+"""Of the cross-validation within the held-out site: two thirds of its patients train, three trainings a seed."""
+
+SELECTIONS = ("source-val", "last", ORACLE)
+
+NOT_PART_OF_THE_RESULT = ("loggers", "log_every", "checkpoint_every")
+
+
+def plan(
+    study: Study,
+    methods: Sequence[str],
+    seeds: Iterable[int],
+    held_out: Sequence[str] | None,
+    settings: Settings,
+    options: Mapping[str, Mapping[str, Any]],
+    selection: Sequence[str],
+    reference: bool,
+    *,
+    path: Path | None = None,
+    site_column: str | None = None,
+    allow_outside: bool = False,
+    cache: Path | None = None,
+    content: str = "",
+) -> list[RunSpec]:
+    """All runs that answer the question, folds outermost within a method, in the order in which they are best run.
+
+    The models `last` and `source-val` are kept by every run, so asking for one or the other changes what is evaluated
+    and not what is trained. Oracle selection looks at the held-out site, so it is a run of its own.
+
+    Args:
+        study: the opened study.
+        methods: names of the registry.
+        seeds: one run each.
+        held_out: sites or groups ("A+B"), None for each site in turn.
+        settings: of the training.
+        options: of each method, by its name.
+        selection: rules, of "last", "source-val", "oracle".
+        reference: also train within each held-out site.
+        path: of the study, for the processes that open it again.
+        site_column: as given to `open_study`.
+        allow_outside: as given to `open_study`.
+        cache: folder of decoded cases.
+        content: hash of what the study holds (`study_digest`).
+
+    Raises:
+        SettingsError: an unknown selection rule, a method named twice, options for a method that is not run.
+        StudyError: an unknown site.
+    """
+    _check(methods, options, selection)
+    seeds = list(seeds)
+    shared: dict[str, Any] = {
+        "study": str(path.resolve() if path is not None else study.root),
+        "site_column": site_column,
+        "allow_outside": allow_outside,
+        "cache": None if cache is None else str(cache.resolve()),
+        "settings": settings.resolved(study.task, study.dims).model_dump(mode="json"),
+    }
+    honest = tuple(rule for rule in SELECTIONS if rule in selection and rule != ORACLE)
+    rules = [chosen for chosen in (honest, (ORACLE,) if ORACLE in selection else ()) if chosen]
+
+    specs: list[RunSpec] = []
+
+    def add(method: str, trained_as: str, fold: Fold, seed: int, chosen: tuple[str, ...]) -> None:
+        own = {**card(trained_as).defaults, **(options.get(trained_as, {}) if method != REFERENCE else {})}
+        identity = digest(
+            {
+                "algorithm": ALGORITHM,
+                "content": content,
+                "method": trained_as,
+                "options": own,
+                "fold": [sorted(fold.held_out), fold.part],
+                "seed": seed,
+                "settings": _that_matter(shared["settings"]),
+                "oracle": ORACLE in chosen,
+            }
+        )
+        specs.append(
+            RunSpec(
+                method=method,
+                trained_as=trained_as,
+                fold=fold,
+                seed=seed,
+                options=own,
+                selection=chosen,
+                identity=identity,
+                **shared,
+            )
+        )
+
+    folds = plan_folds(study, held_out)
+    for seed in seeds:
+        for fold in folds:
+            for method in methods:
+                for chosen in rules:
+                    add(method, method, fold, seed, chosen)
+    if reference:
+        # Selection within the site is never an oracle: its own validation patients choose.
+        chosen = honest or ("source-val",)
+        for seed in seeds:
+            for fold in plan_folds(study, held_out, reference=True, parts=REFERENCE_PARTS):
+                if fold.part is None:
+                    continue
+                add(REFERENCE, "erm", fold, seed, chosen)
+    return specs
+
+
+def _that_matter(settings: Any) -> dict[str, Any]:
+    return {key: value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
+
+
+def _check(methods: Sequence[str], options: Mapping[str, Any], selection: Sequence[str]) -> None:
+    if not methods:
+        raise SettingsError("no method was named; try --methods erm")
+    twice = sorted({name for name in methods if list(methods).count(name) > 1})
+    if twice:
+        raise SettingsError(f"method {twice[0]!r} is named twice in --methods")
+    idle = sorted(set(options) - set(methods))
+    if idle:
+        raise SettingsError(
+            f"options were given for method {idle[0]!r}, which is not run; the methods are: {', '.join(methods)}"
+        )
+    unknown = [rule for rule in selection if rule not in SELECTIONS]
+    if unknown or not selection:
+        found = repr(unknown[0]) if unknown else "nothing"
+        raise SettingsError(f"--selection: found {found}, wanted one or more of: {', '.join(SELECTIONS)}")

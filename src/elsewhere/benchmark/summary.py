@@ -1,0 +1,236 @@
+"""The table that people read: methods down, held-out sites across, an interval in every cell."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from elsewhere.benchmark.record import finished
+from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
+from elsewhere.benchmark.tables import ALL, RESULTS
+from elsewhere.methods import card
+
+PRIMARY = {"segmentation": "dice", "classification": "auroc"}
+
+METRIC_NAMES = {
+    "dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "hd95": "HD95", "assd": "ASSD", "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy", "average_precision": "average precision", "f1": "F1",
+    "brier": "Brier score", "ece": "ECE",
+}  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A score and its interval; NaN where there is none."""
+
+    value: float
+    lo: float
+    hi: float
+    n_cases: int = 0
+    n_patients: int = 0
+    n_seeds: int = 0
+
+    def text(self, digits: int = 3) -> str:
+        """`0.812 [0.78, 0.84]`."""
+        if math.isnan(self.value):
+            return "undefined"
+        if math.isnan(self.lo):
+            return f"{self.value:.{digits}f} [no interval]"
+        return f"{self.value:.{digits}f} [{self.lo:.{digits - 1}f}, {self.hi:.{digits - 1}f}]"
+
+
+@dataclass(frozen=True)
+class Row:
+    """A method: a cell a held-out site, their mean, and the in-domain test over the same folds."""
+
+    method: str
+    cells: dict[str, Cell]
+    mean: Cell | None
+    home: Cell | None
+    stamps: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Summary:
+    """One table: one metric, one selection rule.
+
+    Attributes:
+        study: its name.
+        metric: e.g. "dice".
+        selection: the rule by which the models were chosen.
+        held_out: the columns.
+        rows: the methods, reference last.
+        caption: sentences that say what the numbers are.
+        missing: sentences that say what is not there.
+        runs: (finished, planned).
+    """
+
+    study: str
+    metric: str
+    selection: str
+    held_out: tuple[str, ...]
+    rows: tuple[Row, ...]
+    caption: tuple[str, ...]
+    missing: tuple[str, ...]
+    runs: tuple[int, int]
+
+
+def read_plan(out: Path) -> tuple[dict[str, Any], list[RunSpec]]:
+    """`plan.json` of a benchmark's folder, and its runs."""
+    question: dict[str, Any] = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+    return question, [RunSpec.from_dict(run["spec"]) for run in question["runs"]]
+
+
+def read_results(out: Path) -> pd.DataFrame:
+    """`results.csv`; a site or a class may be called "NA"."""
+    text = {name: str for name in ("method", "held_out", "seed", "selection", "split", "class", "metric")}
+    empty = {name: ["", "nan"] for name in ("value", "lo", "hi")}
+    return pd.read_csv(out / RESULTS, dtype=text, keep_default_na=False, na_values=empty)
+
+
+def summarise(out: Path, metric: str | None = None) -> list[Summary]:
+    """One summary for each selection rule of a benchmark.
+
+    Args:
+        out: its folder.
+        metric: of the task; None for the one that models are selected by.
+    """
+    question, specs = read_plan(out)
+    results = read_results(out)
+    metric = metric or PRIMARY[question["task"]]
+    results = results[(results["class"] == ALL) & (results["metric"] == metric)]
+    rules = list(dict.fromkeys(rule for spec in specs for rule in spec.selection))
+    return [_summary(out, question, specs, results, metric, rule) for rule in rules]
+
+
+def _summary(
+    out: Path, question: dict[str, Any], specs: Sequence[RunSpec], results: pd.DataFrame, metric: str, rule: str
+) -> Summary:
+    of_rule = results[results["selection"] == rule]
+    mine = [spec for spec in specs if rule in spec.selection]
+    sites = tuple(dict.fromkeys(spec.fold.name for spec in mine))
+    methods = sorted(dict.fromkeys(spec.method for spec in mine), key=lambda name: name == REFERENCE)
+    rows = tuple(_row(name, of_rule[of_rule["method"] == name], sites) for name in methods)
+    failed = [spec for spec in mine if not finished(out / spec.folder, spec)]
+    missing = [f"not in the table, for it is not finished: {spec.title}" for spec in failed]
+    caption = _caption(question, mine, of_rule, metric, rule, sites, rows)
+    runs = (len(mine) - len(failed), len(mine))
+    return Summary(question["study"], metric, rule, sites, rows, caption, tuple(missing), runs)
+
+
+def _row(method: str, results: pd.DataFrame, sites: Sequence[str]) -> Row:
+    seeds = results[results["seed"] != ALL].groupby(["held_out", "split"])["seed"].nunique().to_dict()
+
+    def cell(site: str, split: str) -> Cell | None:
+        found = results[(results["held_out"] == site) & (results["split"] == split) & (results["seed"] == ALL)]
+        if found.empty:
+            return None
+        one = found.iloc[0]
+        n_seeds = int(seeds.get((site, split), 0))
+        return Cell(one["value"], one["lo"], one["hi"], int(one["n_cases"]), int(one["n_patients"]), n_seeds)
+
+    away = {site: found for site in sites if (found := cell(site, "held-out")) is not None}
+    home = [found for site in sites if (found := cell(site, "in-domain")) is not None]
+    complete = len(away) == len(sites)
+    stamps = ["trained within"] if method == REFERENCE else []
+    if method != REFERENCE and card(method).unlabelled_target:
+        stamps.append("sees unlabelled target")
+    return Row(
+        method,
+        away,
+        mean_of(list(away.values())) if complete and len(sites) > 1 else None,
+        mean_of(home) if len(home) == len(sites) else None,
+        tuple(stamps),
+    )
+
+
+def mean_of(cells: Sequence[Cell]) -> Cell:
+    """Mean of scores at fixed, independent sites.
+
+    The interval puts the distances of each site's limits from its value together in quadrature (MOVER; Zou and Donner
+    2008, Statistics in Medicine 27:1693). It says how sure the mean over THESE sites is, nothing about other sites.
+    """
+    value, lo, hi = (np.array([getattr(cell, name) for cell in cells]) for name in ("value", "lo", "hi"))
+    mean, n = float(value.mean()), len(cells)
+    below, above = (float(np.sqrt(((value - limit) ** 2).sum())) / n for limit in (lo, hi))
+    return Cell(
+        mean,
+        mean - below,
+        mean + above,
+        sum(cell.n_cases for cell in cells),
+        sum(cell.n_patients for cell in cells),
+        min(cell.n_seeds for cell in cells),
+    )
+
+
+def _caption(
+    question: dict[str, Any],
+    specs: Sequence[RunSpec],
+    results: pd.DataFrame,
+    metric: str,
+    rule: str,
+    sites: Sequence[str],
+    rows: Sequence[Row],
+) -> tuple[str, ...]:
+    seeds = len({spec.seed for spec in specs})
+    sizes = [max((row.cells[site].n_patients for row in rows if site in row.cells), default=0) for site in sites]
+    over = f"these {len(sites)} held-out sites" if len(sites) > 1 else "this one held-out site"
+    patients = ", ".join(f"{site} {n}" for site, n in zip(sites, sizes, strict=True))
+    chosen = {
+        "source-val": "selected on the validation patients of the development sites",
+        "last": "the model after the last step",
+        ORACLE: "ORACLE: selected by the held-out site itself, which nobody who deploys a model can do",
+    }[rule]
+    estimand = "mean over cases" if question["task"] == "segmentation" else "over the site's cases"
+    seed_text = f"mean of {seeds} seeds' models" if seeds > 1 else "one seed"
+    lines = [
+        f"{METRIC_NAMES.get(metric, metric)} at the held-out site ({estimand}; {seed_text}), over {over}; "
+        f"patients: {patients}.",
+        "[ ]: 95 % interval, patients resampled within the site, for the models as trained; other seeds, training data "
+        "and sites are not in it.",
+        f"Selection: {rule} ({chosen}).",
+    ]
+    if any(row.home is not None for row in rows):
+        lines.append("home: in-domain test, unseen patients of the development sites, mean over folds.")
+    if any(row.method == REFERENCE for row in rows):
+        lines.append(
+            "reference: the same network, trained with ERM within the held-out site by patient-wise cross-validation: "
+            "how hard the site is in itself."
+        )
+    for row in rows:
+        if "sees unlabelled target" in row.stamps:
+            lines.append(f"{row.method} sees unlabelled target images in training; the others do not.")
+    return tuple(lines)
+
+
+def print_summary(console: Console, summaries: Sequence[Summary]) -> None:
+    """Print each table with its caption."""
+    for summary in summaries:
+        oracle = " [bold red]ORACLE[/bold red]" if summary.selection == ORACLE else ""
+        title = f"{escape(summary.study)}: {METRIC_NAMES.get(summary.metric, summary.metric)}, held out{oracle}"
+        table = Table(title=title, title_justify="left", caption_justify="left", title_style="bold")
+        table.add_column("method", no_wrap=True)
+        several = len(summary.held_out) > 1
+        for name in [*summary.held_out, *(["mean"] if several else []), "home"]:
+            table.add_column(escape(name), justify="right")
+        for row in summary.rows:
+            cells = [row.cells.get(site) for site in summary.held_out] + ([row.mean] if several else []) + [row.home]
+            # Wide consoles have value and interval side by side, narrow ones below each other.
+            gap = " " if console.width >= 20 + 24 * len(cells) else "\n"
+            texts = ("-" if cell is None else escape(cell.text().replace(" ", gap, 1)) for cell in cells)
+            stamps = "".join(f"\n[dim]{escape(stamp)}[/dim]" for stamp in row.stamps)
+            table.add_row(escape(row.method) + stamps, *texts)
+        console.print()
+        console.print(table)
+        for line in (*summary.caption, *summary.missing):
+            console.print(f"[dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)

@@ -1,0 +1,166 @@
+"""From runs to `results.csv` and `cases.csv`.
+
+A row of `results.csv` is a score of a set of cases: one a seed, and one with seed "all", the mean over the seeds'
+models. Its interval resamples the patients within the site, for the models as trained (`evidence.intervals`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from elsewhere.benchmark.evaluate import PROBABILITY
+from elsewhere.benchmark.record import finished
+from elsewhere.benchmark.spec import RunSpec
+from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
+from elsewhere.files import atomic
+from elsewhere.tasks.classification_metrics import METRICS, Metric
+
+RESULTS, CASES = "results.csv", "cases.csv"
+
+GROUP = ["method", "held_out", "selection", "split"]
+
+COLUMNS = [
+    "method", "held_out", "seed", "selection", "split", "class", "metric", "value", "lo", "hi", "n_cases", "n_patients",
+]  # fmt: skip
+
+RESAMPLES = 1000
+
+ALL = "all"
+
+
+def write_tables(out: Path, specs: Sequence[RunSpec]) -> pd.DataFrame:
+    """Write both tables of a benchmark from its finished runs; returns the results."""
+    runs = usable(out, specs)
+    cases = _gather(out, runs, "cases.csv")
+    predictions = _gather(out, runs, "predictions.parquet")
+    results = pd.DataFrame(list(_rows(cases, predictions)), columns=COLUMNS)
+    results = results.sort_values(["selection", "split"], key=_order, kind="stable")
+    for name, table in ((CASES, cases), (RESULTS, results)):
+        with atomic(out / name) as temporary:
+            table.to_csv(temporary, index=False)
+    return results
+
+
+def usable(out: Path, specs: Sequence[RunSpec]) -> list[RunSpec]:
+    """The finished runs, without references of which a part is missing: they would be of other patients."""
+    done = [spec for spec in specs if finished(out / spec.folder, spec)]
+    parts: dict[tuple[str, str, int], int] = {}
+    for spec in done:
+        key = (spec.method, spec.fold.name, spec.seed)
+        parts[key] = parts.get(key, 0) + 1
+    return [
+        spec
+        for spec in done
+        if spec.fold.part is None or parts[spec.method, spec.fold.name, spec.seed] == spec.fold.part[1]
+    ]
+
+
+def _gather(out: Path, runs: Sequence[RunSpec], name: str) -> pd.DataFrame:
+    """One table of all runs, by the rules that are asked for now."""
+    tables = []
+    for spec in runs:
+        path = out / spec.folder / name
+        text = {column: str for column in ("method", "held_out", "case", "patient", "site", "class")}
+        # keep_default_na: a site or a patient may be called "NA"
+        table = (
+            pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": ["", "nan"]})
+            if name.endswith(".csv")
+            else pd.read_parquet(path)
+        )
+        tables.append(table[table["selection"].isin(spec.selection)])
+    tables = [table for table in tables if len(table)]
+    if not tables:
+        return pd.DataFrame(columns=[*GROUP, "seed", "case", "patient", "site", "class", "metric", "value"])
+    return pd.concat(tables, ignore_index=True)
+
+
+def _rows(cases: pd.DataFrame, predictions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    if "target" in predictions.columns:
+        for key, group in predictions.groupby(GROUP, sort=False):
+            yield from _set_rows(dict(zip(GROUP, key, strict=True)), group)
+        return
+    for key, group in cases.groupby([*GROUP, "class", "metric"], sort=False):
+        yield from _mean_rows(dict(zip([*GROUP, "class", "metric"], key, strict=True)), group)
+
+
+def _mean_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Scores that are means over cases."""
+    # Case ids are unique in a study, but a reference fold's parts and the seeds share them.
+    table = group.pivot(index="case", columns="seed", values="value")
+    patients = group.drop_duplicates("case").set_index("case")["patient"].loc[table.index].to_numpy()
+    values = table.to_numpy(dtype=float).T
+    for seed, some in [*zip(table.columns, values[:, None], strict=True), (ALL, values)]:
+        yield _row(key, seed, patient_interval(some, patients, n_boot=RESAMPLES))
+
+
+def _set_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Scores of a set of cases, such as AUROC."""
+    columns = [name for name in group.columns if name.startswith(PROBABILITY) and group[name].notna().any()]
+    names = [name.removeprefix(PROBABILITY) for name in columns]
+    first = group.drop_duplicates("case").set_index("case")
+    seeds = sorted(group["seed"].unique())
+    stack = np.stack(
+        [
+            group[group["seed"] == seed].set_index("case")[columns].reindex(first.index).to_numpy(dtype=float)
+            for seed in seeds
+        ]
+    )
+    target, patients = first["target"].to_numpy(), first["patient"].to_numpy()
+    for name, metric in [*((m, METRICS[m]) for m in METRICS), *_per_class(names)]:
+        who, what = (ALL, name) if isinstance(name, str) else name
+        for seed, some in [*zip(seeds, stack[:, None], strict=True), (ALL, stack)]:
+            here = ~np.isnan(some[:, :, 0]).all(axis=0)
+            found = set_interval(some[:, here], target[here], patients[here], _where_seen(metric), n_boot=RESAMPLES)
+            yield _row({**key, "class": who, "metric": what}, seed, found)
+
+
+def _where_seen(metric: Metric) -> Metric:
+    """A metric over the cases that a seed has: the in-domain test is of other patients at each seed."""
+
+    def seen(p: NDArray[Any], y: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
+        here = ~np.isnan(p[:, 0])
+        return metric(p[here], y[here], weights[:, here])
+
+    return seen
+
+
+def _per_class(names: Sequence[str]) -> Iterator[tuple[tuple[str, str], Metric]]:
+    """Each class against the rest; with two classes that says nothing new."""
+    if len(names) < 3:
+        return
+    for index, name in enumerate(names):
+        for metric in ("auroc", "average_precision", "f1"):
+            yield (name, metric), _against_rest(METRICS[metric], index, ranked=metric != "f1")
+
+
+def _against_rest(metric: Metric, index: int, *, ranked: bool) -> Metric:
+    def of_class(p: NDArray[Any], y: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
+        # Ranking metrics look at the probability, the others at the label that was given.
+        one = p[:, index] if ranked else (p.argmax(1) == index).astype(float)
+        return metric(np.stack([1 - one, one], axis=1), (y == index).astype(np.int64), weights)
+
+    return of_class
+
+
+def _row(key: Mapping[str, Any], seed: Any, found: Interval) -> dict[str, Any]:
+    return {
+        **key,
+        "seed": seed,
+        "value": found.value,
+        "lo": found.lo,
+        "hi": found.hi,
+        "n_cases": found.n_cases,
+        "n_patients": found.n_patients,
+    }
+
+
+def _order(column: pd.Series[Any]) -> pd.Series[Any]:
+    """source-val before last before oracle, held-out before in-domain."""
+    rank = {"source-val": 0, "last": 1, "oracle": 2, "held-out": 0, "in-domain": 1}
+    return column.map(rank)
