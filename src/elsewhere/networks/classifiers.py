@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from torch import nn
 
+from elsewhere.errors import SettingsError
 from elsewhere.networks.norms import norm_layer
 from elsewhere.networks.registry import Shape, register
 
@@ -36,7 +37,10 @@ def densenet121(
 def _resnet(name: str, shape: Shape, block: str, layers: list[int], width: int, norm: str) -> nn.Module:
     from monai.networks.nets import ResNet
 
-    return ResNet(  # type: ignore[no-any-return]
+    layer = norm_layer(name, norm)
+    if width < 1:
+        raise SettingsError(f"network {name}: width must be at least 1")
+    network = ResNet(
         block=block,
         layers=layers,
         block_inplanes=[width, 2 * width, 4 * width, 8 * width],
@@ -45,8 +49,20 @@ def _resnet(name: str, shape: Shape, block: str, layers: list[int], width: int, 
         conv1_t_stride=2,  # as in the paper; MONAI's default of 1 is for video
         num_classes=shape.out_channels,
         bias_downsample=False,
-        norm=norm_layer(name, norm),
     )
+    if layer[0] == "INSTANCE":  # MONAI 1.6 hands its argument `norm` to the first layer only
+        _instance_norm(network)
+    return network  # type: ignore[no-any-return]
+
+
+def _instance_norm(network: nn.Module) -> None:
+    """Put instance norm with learnt scale and shift in the place of every batch norm."""
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, nn.BatchNorm2d):
+                setattr(parent, name, nn.InstanceNorm2d(child.num_features, affine=True))
+            elif isinstance(child, nn.BatchNorm3d):
+                setattr(parent, name, nn.InstanceNorm3d(child.num_features, affine=True))
 
 
 @register("resnet18", kinds=("classification",))

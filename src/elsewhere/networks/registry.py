@@ -206,9 +206,8 @@ def _like(word: str, known: Mapping[str, Any]) -> str:
 def _as(name: str, key: str, value: Any, default: Any) -> Any:
     """`value` as the type of `default`; lists become tuples, whole numbers pass for floats."""
     kind = type(default)
-    if isinstance(default, tuple) and isinstance(value, list | tuple):
-        item = type(default[0])
-        if value and all(isinstance(v, item) and not isinstance(v, bool) and v > 0 for v in value):
+    if isinstance(default, tuple):
+        if isinstance(value, list | tuple) and value and all(type(v) is int and v > 0 for v in value):
             return tuple(value)
     elif isinstance(default, bool | str) or isinstance(value, bool):
         if type(value) is kind:

@@ -92,7 +92,7 @@ def score_segmentation(
             values = {
                 "dice": 2 * overlap / (predicted + true),
                 "iou": overlap / union,
-                "accuracy": 1 - (union - overlap) / truth.size,
+                "accuracy": (truth.size - union + overlap) / truth.size,
             }
             if distances and min(predicted, true) == 0:
                 values |= {"hd95": diagonal, "assd": diagonal}
