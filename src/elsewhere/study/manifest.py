@@ -85,7 +85,7 @@ def read_manifest(
         StudyError: the file as a whole is not a manifest (unreadable, not UTF-8, a column missing, no rows).
     """
     path = Path(os.path.abspath(path))
-    header, rows = _read_rows(path)
+    header, rows = read_rows(path)
     columns = _find_columns(path.name, header, site_column)
     problems: list[Problem] = []
     whole = []
@@ -212,7 +212,7 @@ class _Builder:
         self.problems.append(Problem(severity, code, f"{self.name} row {number}", message))
 
 
-def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
+def read_rows(path: Path, delimiter: str = ",") -> tuple[list[str], list[tuple[int, list[str]]]]:
     """The header, and (row number, cells) of each row that is not blank; the header is row 1."""
     try:
         data = path.read_bytes()
@@ -225,7 +225,7 @@ def _read_rows(path: Path) -> tuple[list[str], list[tuple[int, list[str]]]]:
         raise StudyError(f"{path} line {line}: is not UTF-8 text; save the file as 'CSV UTF-8'") from error
     if "\0" in text:
         raise StudyError(f"{path}: holds NUL bytes and is no CSV text; save the file as 'CSV UTF-8'")
-    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
     rows: list[tuple[int, list[str]]] = []
     try:
         rows = [(number, row) for number, row in enumerate(reader, start=1) if any(cell.strip() for cell in row)]
