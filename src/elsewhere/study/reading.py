@@ -29,7 +29,18 @@ T = TypeVar("T")
 
 
 class GridError(StudyError):
-    """Two files of one case do not lie on one grid: other size, spacing or affine."""
+    """Two files of one case do not lie on one grid: other size, spacing or affine.
+
+    Attributes:
+        found, wanted: the two clauses ("is 512x512", "is 584x565").
+    """
+
+    def __init__(self, message: str, found: str, wanted: str) -> None:
+        super().__init__(message)
+        self.found, self.wanted = found, wanted
+
+    def __reduce__(self) -> tuple[type[GridError], tuple[str, str, str]]:
+        return type(self), (str(self), self.found, self.wanted)
 
 
 def file_format(path: Path) -> str:
@@ -91,7 +102,8 @@ def read_image(paths: Mapping[str, Path]) -> Picture:
         if first is None:
             first = path, geometry
         elif difference := grid_difference(geometry, first[1]):
-            raise GridError(f"{path}: {difference[0]}, its fellow channel '{first[0].name}' {difference[1]}")
+            message = f"{path}: {difference[0]}, its fellow channel '{first[0].name}' {difference[1]}"
+            raise GridError(message, *difference)
     if first is None:
         raise StudyError("a case without an image; wanted at least one channel")
     if len(arrays) == 1:
@@ -186,7 +198,7 @@ def _numbers(values: tuple[float, ...]) -> str:
 def _require_grid(path: Path, what: str, found: Geometry, reference: Geometry | None) -> None:
     difference = grid_difference(found, reference) if reference is not None else None
     if difference:
-        raise GridError(f"{path}: the {what} {difference[0]}, its image {difference[1]}")
+        raise GridError(f"{path}: the {what} {difference[0]}, its image {difference[1]}", *difference)
 
 
 def _one_channel(path: Path, array: NDArray[Any], what: str) -> NDArray[Any]:
