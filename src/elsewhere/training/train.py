@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal
 
 import torch
 from lightning_fabric import Fabric
@@ -16,16 +16,12 @@ from torch import nn
 from elsewhere import methods, tasks
 from elsewhere.errors import SettingsError
 from elsewhere.methods import Method
-from elsewhere.study.case import StoredCase
-from elsewhere.training.batches import BatchMaker, Reader
 from elsewhere.training.context import FabricContext, Objective
 from elsewhere.training.log import make_loggers
 from elsewhere.training.loop import Loop
+from elsewhere.training.makers import Makers, Unlabelled
 from elsewhere.training.model_io import build, describe, freeze, multiple_of, save_model, weights
 from elsewhere.training.optimisation import factory, remember_rates
-from elsewhere.training.randomness import number
-from elsewhere.training.recipe import Recipe, default_flip_axes
-from elsewhere.training.sampler import Sampler
 from elsewhere.training.settings import Settings, check_option
 from elsewhere.training.state import Progress, Trained
 from elsewhere.training.validation import Validation, validate
@@ -34,19 +30,6 @@ if TYPE_CHECKING:
     from elsewhere.study.seal import Development
 
 NOT_PART_OF_THE_RESULT = ("loggers", "checkpoint_every", "log_every", "device")
-
-
-class Unlabelled(Protocol):
-    """Images of the target site without labels, for a method that declares that it sees them."""
-
-    @property
-    def case_ids(self) -> Sequence[str]:
-        """Of all of them."""
-        ...
-
-    def load(self, case_id: str) -> StoredCase:
-        """A case whose label is None."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -159,7 +142,8 @@ def _train(fabric: Fabric, job: _Job) -> Trained:
     with_rates = list(method.optimizers(factory(settings)))
     remember_rates(with_rates)
     module, *optimizers = fabric.setup(Objective(method), *with_rates)
-    makers = _Makers(fabric, job, config)
+    multiple = multiple_of(config)
+    makers = Makers(fabric, development, settings, seed, multiple)
     context = FabricContext(
         fabric,
         module,
@@ -169,11 +153,10 @@ def _train(fabric: Fabric, job: _Job) -> Trained:
         seed=seed,
         accumulate=settings.accumulate,
         clip=settings.clip,
-        unlabelled=makers.unlabelled(),
+        unlabelled=makers.unlabelled(job.unlabelled),
         training_batches=makers.training("refresh", ahead=False).batch,
     )
     cases = development.split.validation
-    multiple = multiple_of(config)
 
     def score() -> Validation:
         return validate(method, development, cases, fabric, overlap=settings.overlap, multiple_of=multiple)
@@ -241,65 +224,6 @@ def _build(job: _Job) -> tuple[dict[str, Any], Method]:
             f"{list(multiple)}"
         )
     return config, build(config, job.seed)
-
-
-class _Makers:
-    """Makers of batches that differ only in what they read and in their stream of random numbers."""
-
-    def __init__(self, fabric: Fabric, job: _Job, config: Mapping[str, Any]) -> None:
-        self.fabric, self.job, self.multiple = fabric, job, multiple_of(config)
-        development, settings = job.development, job.settings
-        axes = default_flip_axes(development.task, development.dims)
-        chosen = axes if settings.flip_axes is None else settings.flip_axes
-        self.recipe = Recipe(chosen) if settings.augmentation == "default" else None
-        self.cases: dict[str, list[str]] = {}
-        self.maps: set[str] = set()
-        for case_id in development.split.train:
-            case = development.case(case_id)
-            self.cases.setdefault(case.site, []).append(case_id)
-            self.maps |= set(case.maps)
-
-    def training(self, stream: str, ahead: bool | None = None) -> BatchMaker:
-        return self._maker(self.job.development, self.cases, self.job.settings.sampler, stream, ahead=ahead)
-
-    def unlabelled(self) -> Callable[[int], Any] | None:
-        reader = self.job.unlabelled
-        if reader is None:
-            return None
-        ids = {"target": list(reader.case_ids)}
-        return self._maker(reader, ids, "pooled", "unlabelled", labelled=False, ahead=False).batch
-
-    def _maker(
-        self,
-        reader: Reader,
-        cases: Mapping[str, Sequence[str]],
-        kind: str,
-        stream: str,
-        *,
-        labelled: bool = True,
-        ahead: bool | None = None,
-    ) -> BatchMaker:
-        settings, development, world = self.job.settings, self.job.development, self.fabric.world_size
-        hands = world * settings.accumulate
-        seed = number(self.job.seed, stream)
-        return BatchMaker(
-            reader,
-            Sampler(cases, settings.batch_size or 1, seed, kind, hands),
-            development.preprocessing,
-            site_index=development.site_index if labelled else {},
-            recipe=self.recipe,
-            segmentation=development.task == "segmentation",
-            seed=seed,
-            maps=sorted(self.maps),
-            patch_size=development.preprocessing.patch_size,
-            multiple_of=self.multiple,
-            foreground=settings.foreground,
-            device=self.fabric.device,
-            rank=self.fabric.global_rank,
-            world=world,
-            labelled=labelled,
-            ahead=ahead,
-        )
 
 
 def _identity(job: _Job, config: Mapping[str, Any], world: int) -> dict[str, Any]:
