@@ -91,7 +91,7 @@ def test_folders_that_do_not_fit_are_named_and_nothing_is_written(sites: Path, s
 
 def test_data_outside_must_be_copied_or_allowed(sites: Path, tmp_path: Path) -> None:
     target = tmp_path / "deep/study"
-    with pytest.raises(StudyError, match="lies outside the new study's folder .* --copy, or --allow-outside"):
+    with pytest.raises(StudyError, match=r"lies outside the new study's folder .* --copy, or --allow-outside"):
         new_study(target, "folders", sites)
     assert not (tmp_path / "deep").exists()
     outside = new_study(target, "folders", sites, allow_outside=True)
@@ -149,7 +149,7 @@ def test_a_table_without_sites_takes_them_from_the_path(sites: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "options", "sentence"),
     [
-        ("file,label,site\na,b,c\n", {}, r"no column 'image' .*--column image=NAME\); found: file, label, site"),
+        ("file,label,site\na,b,c\n", {}, r"no column 'image'.*--column image=NAME\); found: file, label, site"),
         ("image,label\nParis/images/000.jpg,x\n", {}, r"no column 'site'; say which it is .* --site-rule"),
         (
             "image,label\nParis/images/000.jpg,x\n",

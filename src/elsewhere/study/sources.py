@@ -163,11 +163,9 @@ def from_folders(source: Path, *, patient_rule: str | None) -> Source:
             raise StudyError(f"{site}: holds no images; remove the folder or fill it")
         for case in found:
             stem = case.id.rpartition("/")[2]
-            patient = (
-                found_by_rule(find_patient(stem), patient_rule, f"{site}: '{stem}'", "patient")
-                if patient_rule
-                else stem
-            )
+            patient = stem
+            if patient_rule is not None:
+                patient = found_by_rule(find_patient(stem), patient_rule, f"{site}: '{stem}'", "patient")
             # Numbers start anew at each site: `001` here and there are two people.
             cases.append(_replace_patient(case, f"{site.name}-{patient}"))
     if len(kinds) > 1:
@@ -233,7 +231,8 @@ def _channel(column: str) -> str:
 
 def _existing(root: Path, cell: str, where: str) -> Path:
     path = Path(os.path.normpath(os.path.join(root, cell)))
-    if not cell or not (path.exists() or Path(str(path).rpartition("#")[0]).exists()):
+    without_selection = str(path).rpartition("#")[0] or path  # `series#UID` selects within a DICOM folder or file
+    if not cell or not (path.exists() or Path(without_selection).exists()):
         raise StudyError(
             f"{where} '{cell}' does not exist (paths are relative to {root}); correct it or remove the row"
         )
