@@ -29,16 +29,17 @@ def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
     batch, channels, *spatial = image.shape
     convolve = (F.conv1d, F.conv2d, F.conv3d)[len(spatial) - 1]
     radii = (sigma.detach().amax(0) * TRUNCATE + 0.5).floor().long().tolist()
-    image = image.reshape(1, batch * channels, *spatial)
+    # Padded once for all axes: going on with the edge values commutes with blurring along another axis.
+    padding = [radius for radius in reversed(radii) for _ in range(2)]
+    image = F.pad(image, padding, mode="replicate").view(
+        1, batch * channels, *(n + 2 * r for n, r in zip(spatial, radii, strict=True))
+    )
     for axis, radius in enumerate(radii):
-        if radius == 0:
-            continue
-        kernel = gaussian_kernel(sigma[:, axis], radius).repeat_interleave(channels, 0)
-        shape = [batch * channels, 1, *(1,) * len(spatial)]
-        shape[2 + axis] = -1
-        padding = [0] * (2 * len(spatial))
-        padding[2 * (len(spatial) - 1 - axis)] = padding[2 * (len(spatial) - 1 - axis) + 1] = radius
-        image = convolve(F.pad(image, padding, mode="replicate"), kernel.view(shape), groups=batch * channels)
+        if radius > 0:
+            shape = [batch * channels, 1, *(1,) * len(spatial)]
+            shape[2 + axis] = -1
+            kernel = gaussian_kernel(sigma[:, axis], radius).repeat_interleave(channels, 0).view(shape)
+            image = convolve(image, kernel, groups=batch * channels)
     return image.view(batch, channels, *spatial)
 
 

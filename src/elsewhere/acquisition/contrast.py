@@ -16,6 +16,7 @@ from elsewhere.acquisition.mechanism import (
     Parameters,
     draw_coin,
     draw_normal,
+    extent,
     lead,
     parse_probability,
     to_unit,
@@ -32,22 +33,21 @@ def gamma(image: Tensor, gamma: Tensor) -> Tensor:
     """
     unit, low, span = to_unit(image)
     # Not exactly 0: there the slope of a power below 1 is infinite, and infinity times 0 is NaN.
-    return torch.addcmul(low, unit.clamp_min(1e-30).pow(lead(gamma, image)), span)
+    return torch.addcmul(low, unit.clamp_min_(1e-30).pow_(lead(gamma, image)), span)
 
 
 def linear(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:
     """Stretch about the image's mean by `gain`, (B,) or (1,), then add `offset` times its range."""
     mean = image.mean(tuple(range(1, image.ndim)), keepdim=True)
-    low, high = torch.aminmax(image.flatten(1), dim=1)
-    shift = lead(offset, image) * lead(high - low, image)
-    gain = lead(gain, image)
+    _, span = extent(image)
+    shift, gain = lead(offset, image) * span, lead(gain, image)
     return torch.addcmul(mean * (1 - gain) + shift, image, gain)
 
 
 def invert(image: Tensor, amount: Tensor | None = None) -> Tensor:
     """Swap bright and dark within the image's own range; `amount` (B,) fades between unchanged (0) and swapped (1)."""
-    low, high = torch.aminmax(image.flatten(1), dim=1)
-    swapped = lead(low + high, image) - image
+    low, span = extent(image)
+    swapped = 2 * low + span - image
     return swapped if amount is None else torch.lerp(image, swapped, lead(amount, image).expand_as(image))
 
 
