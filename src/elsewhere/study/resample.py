@@ -5,8 +5,9 @@ the number of voxels changes (the convention of `align_corners=False`). The new 
 to the rounding of the number of voxels.
 
 - Images and maps: linear; where an axis shrinks, the triangle widens by the factor (antialias, as Pillow does).
-- Labels: each class linearly as above, then the class with most of the voxel; a tie goes to the higher class index, so
-  to foreground over background: thin structures survive (our choice).
+- Labels: the share that each class has of a new voxel (where an axis grows: linear), then the class with most of it;
+  a tie goes to the higher class index, so to foreground over background: a line of one pixel survives halving (our
+  choice).
 """
 
 from __future__ import annotations
@@ -127,23 +128,26 @@ def resize_label(label: NDArray[Any], shape: Sequence[int]) -> NDArray[Any]:
     best = np.full(tuple(shape), -1.0, np.float32)
     out = np.zeros(tuple(shape), label.dtype)
     for index in np.unique(label):
-        share = resize((label == index).astype(np.float32)[None], shape)[0]
+        share = (label == index).astype(np.float32)
+        for axis, n in enumerate(shape):
+            share = _resize_axis(share, axis, n, share=True)
         wins = share >= best - 1e-4  # rounding must not decide a tie
         out[wins] = index
         best = np.maximum(best, share)
     return out
 
 
-def _resize_axis(array: NDArray[np.float32], axis: int, n: int) -> NDArray[np.float32]:
+def _resize_axis(array: NDArray[np.float32], axis: int, n: int, share: bool = False) -> NDArray[np.float32]:
     if array.shape[axis] == n:
         return array
     moved = np.moveaxis(array, axis, 0)
     flat = np.ascontiguousarray(moved).reshape(moved.shape[0], -1)
-    out = (_weights(array.shape[axis], n) @ flat).reshape(n, *moved.shape[1:])
+    make = _shares if share and n < len(moved) else _triangles
+    out = (make(len(moved), n) @ flat).reshape(n, *moved.shape[1:])
     return np.ascontiguousarray(np.moveaxis(out, 0, axis))
 
 
-def _weights(n_in: int, n_out: int) -> Any:
+def _triangles(n_in: int, n_out: int) -> Any:
     """Sparse (n_out, n_in): a triangle around each new centre, as wide as the larger of both steps."""
     step = n_in / n_out
     width = max(step, 1.0)
@@ -151,11 +155,25 @@ def _weights(n_in: int, n_out: int) -> Any:
     reach = int(np.ceil(width))
     near = np.floor(centre).astype(int)[:, None] + np.arange(-reach, reach + 2)[None, :]
     weight = np.clip(1 - np.abs(near - centre[:, None]) / width, 0, None)
-    weight[(near < 0) | (near >= n_in)] = 0
+    return _sparse(weight, near, n_in)
+
+
+def _shares(n_in: int, n_out: int) -> Any:
+    """Sparse (n_out, n_in), n_out < n_in: how much of each new voxel each old one covers."""
+    step = n_in / n_out
+    start = np.arange(n_out)[:, None] * step
+    near = np.floor(start).astype(int) + np.arange(int(np.ceil(step)) + 1)[None, :]
+    weight = np.clip(np.minimum(near + 1, start + step) - np.maximum(near, start), 0, None)
+    return _sparse(weight, near, n_in)
+
+
+def _sparse(weight: NDArray[np.float64], columns: NDArray[np.int_], n_in: int) -> Any:
+    """Row i has `weight[i]` at `columns[i]`, those outside of the grid cut off, and sums to 1."""
+    weight[(columns < 0) | (columns >= n_in)] = 0
     weight /= weight.sum(axis=1, keepdims=True)
-    rows = np.repeat(np.arange(n_out), near.shape[1])
-    columns = np.clip(near, 0, n_in - 1).ravel()
-    matrix = sparse.csr_matrix((weight.ravel().astype(np.float32), (rows, columns)), shape=(n_out, n_in))
+    rows = np.repeat(np.arange(len(weight)), columns.shape[1])
+    place = (rows, np.clip(columns, 0, n_in - 1).ravel())
+    matrix = sparse.csr_matrix((weight.ravel().astype(np.float32), place), shape=(len(weight), n_in))
     matrix.eliminate_zeros()
     return matrix
 
