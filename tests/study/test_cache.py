@@ -14,8 +14,9 @@ from small_studies import SITES, save, segmentation
 
 from elsewhere.errors import RunError, StudyError
 from elsewhere.study import hashes
-from elsewhere.study.cache import Cache, Schema
+from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case
+from elsewhere.study.decode import Schema
 from elsewhere.study.entry import CorruptEntry, read_entry
 from elsewhere.study.store import Store
 from elsewhere.study.study import Study, open_study
@@ -188,11 +189,11 @@ def test_a_folder_that_cannot_be_written_is_one_sentence(tmp_path: Path) -> None
 def test_a_full_disk_is_one_sentence_and_leaves_nothing(
     study: Study, cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def full(_: int) -> None:
+    def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "replace", full)
         with pytest.raises(RunError, match=r"the disk is full; free some space"):
             cache.decoded(study.cases[0], MASKS)
     assert [p for p in (cache.folder / "cases").rglob("*") if p.is_file()] == []

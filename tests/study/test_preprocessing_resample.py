@@ -10,8 +10,9 @@ import torch
 from small_studies import volumes
 from torch.nn.functional import interpolate
 
-from elsewhere.study.cache import Cache, Schema
+from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Geometry, StoredCase
+from elsewhere.study.decode import Schema
 from elsewhere.study.resample import (
     from_canonical,
     resize,
@@ -119,3 +120,16 @@ def test_an_axis_within_five_per_cent_is_left_alone() -> None:
     assert target_geometry(geometry, spacing=(1.0, 1.0, 3.0)).shape == (100, 200, 50)
     assert target_geometry(Geometry((10, 10)), spacing=(1.0, 1.0)).shape == (10, 10)
     assert target_geometry(geometry, size=(8, 8, 8)).spacing == pytest.approx((13.0, 25.0, 18.75))
+
+
+def test_real_volumes_go_to_another_grid_and_come_back(shared_data: Path, tmp_path: Path) -> None:
+    study = open_study(shared_data / "hippocampus")
+    schema = Schema(study.classes, study.label_values)
+    store = Store(Cache(tmp_path / "cache"), schema, study.cases[:3], spacing=(0.6, 0.6, 0.6))
+    for case_id in store.case_ids:
+        stored, truth = store.load(case_id), store.original_label(case_id).array
+        one_hot = np.stack([stored.label == i for i in range(len(study.classes))])
+        back = to_original(one_hot, stored).argmax(0)
+        for i in range(1, len(study.classes)):
+            dice = 2 * ((back == i) & (truth == i)).sum() / ((back == i).sum() + (truth == i).sum())
+            assert dice > 0.97

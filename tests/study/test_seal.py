@@ -308,7 +308,7 @@ def test_honest_evaluation_passes_and_is_written_down(sealed: tuple[Development,
 
 def test_the_opening_is_written_before_anything_is_read(sealed: tuple[Development, HeldOut], tmp_path: Path) -> None:
     log = tmp_path / "log"
-    with (
+    with (  # noqa: PT012
         pytest.raises(ZeroDivisionError),
         sealed[1].open(frozen(), reason="crash", log=log),
     ):

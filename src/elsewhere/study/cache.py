@@ -18,23 +18,20 @@ import logging
 import os
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from filelock import FileLock
-from numpy.typing import NDArray
 
 from elsewhere.errors import RunError, StudyError
 from elsewhere.files import write_error
 from elsewhere.study.case import Case
+from elsewhere.study.decode import Schema, decode, where
 from elsewhere.study.entry import CorruptEntry, Entry, make_entry, read_entry, write_entry
 from elsewhere.study.folders import cache_folder
 from elsewhere.study.hashes import FileHashes
-from elsewhere.study.reading import read_image, read_label, read_map
-from elsewhere.study.resample import resize, resize_label, target_geometry, to_canonical
+from elsewhere.study.resample import resize, resize_label, target_geometry
 
 VERSION = "1"
 """Part of every key: raise it when decoding or resampling changes, and old entries are no longer used."""
@@ -42,19 +39,6 @@ VERSION = "1"
 DEFAULT_LIMIT = 50 * 2**30
 _MOST_OPEN = 16_384  # a mapped file each; Linux allows a process 65,530
 _log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class Schema:
-    """How the cases of a study are read.
-
-    Attributes:
-        classes: declared names, in the order of the outputs.
-        label_values: value in a mask file -> class index; empty for classification.
-    """
-
-    classes: tuple[str, ...]
-    label_values: Mapping[int, int] = field(default_factory=dict)
 
 
 class Cache:
@@ -240,65 +224,6 @@ class Cache:
             _log.warning("cache folder %s: what is in use is larger than its limit", self.folder)
 
 
-def decode(case: Case, schema: Schema) -> Entry:
-    """Read all files of a case, without a cache.
-
-    Raises:
-        StudyError: a file is unreadable or does not fit the study; names the file and the row.
-    """
-    picture = read_image(case.images)
-    original = picture.geometry
-    image = _one_grey_channel(_storable(picture.array), case)
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        bad = int(image.size - np.isfinite(image).sum())
-        raise StudyError(f"{where(case)}: image '{_first(case)}' has {bad} NaN or Inf values; wanted finite numbers")
-    image, geometry = to_canonical(image, original)
-    label = None
-    if isinstance(case.label, Path):
-        raw = read_label(case.label, original).array
-        label = to_canonical(class_indices(raw, case, schema), original)[0]
-    maps = {name: to_canonical(read_map(path, original).array, original)[0] for name, path in case.maps.items()}
-    for name, values in maps.items():
-        if not np.isfinite(values).all():
-            raise StudyError(f"{where(case)}: map '{name}' has NaN or Inf values; wanted finite numbers")
-    return make_entry(image, label, maps, geometry, original)
-
-
-def class_indices(raw: NDArray[Any], case: Case, schema: Schema) -> NDArray[Any]:
-    """Turn the values of a mask file into class indices (uint8, or int16 beyond 256 classes).
-
-    Raises:
-        StudyError: a value that no class declares.
-    """
-    dtype = np.uint8 if max(schema.label_values.values(), default=0) < 256 else np.int16
-    out = np.zeros(raw.shape, dtype)
-    for value in np.unique(raw):
-        if int(value) not in schema.label_values:
-            known = ", ".join(f"{schema.classes[index]} = {v}" for v, index in sorted(schema.label_values.items()))
-            raise StudyError(
-                f"{where(case)}: label '{case.label}' has the value {value} ({int((raw == value).sum())} times), which "
-                f"no class declares; the classes: {known}"
-            )
-        out[raw == value] = schema.label_values[int(value)]
-    return out
-
-
-def _storable(image: NDArray[Any]) -> NDArray[Any]:
-    """Native byte order; booleans as 8-bit; floats of any width as float32 (a larger value becomes Inf)."""
-    if image.dtype.kind == "f":
-        return image.astype(np.float32)
-    if image.dtype == np.bool_:
-        return image.astype(np.uint8)
-    return image.astype(image.dtype.newbyteorder("="), copy=False)
-
-
-def _one_grey_channel(image: NDArray[Any], case: Case) -> NDArray[Any]:
-    """A grey image saved as RGB, as many radiographs are, has one channel."""
-    if len(case.images) == 1 and len(image) == 3 and all(np.array_equal(image[0], other) for other in image[1:]):
-        return image[:1]
-    return image
-
-
 def _entries(folder: Path) -> list[tuple[float, int, str]]:
     """(last use, size, path) of every entry; removes what killed processes left half-written an hour ago."""
     found: list[tuple[float, int, str]] = []
@@ -322,12 +247,3 @@ def _append(path: Path, line: str) -> None:
             file.write(line.encode())
     except OSError as error:
         raise write_error(path, error) from error
-
-
-def where(case: Case) -> str:
-    """Name a case in a message: its row, or its id where it has none."""
-    return f"manifest row {case.row}" if case.row else f"case '{case.id}'"
-
-
-def _first(case: Case) -> str:
-    return str(next(iter(case.images.values())))

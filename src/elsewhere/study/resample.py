@@ -13,6 +13,7 @@ to the rounding of the number of voxels.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 
 import nibabel.orientations as axes
@@ -147,6 +148,7 @@ def _resize_axis(array: NDArray[np.float32], axis: int, n: int, share: bool = Fa
     return np.ascontiguousarray(np.moveaxis(out, 0, axis))
 
 
+@lru_cache(maxsize=64)
 def _triangles(n_in: int, n_out: int) -> Any:
     """Sparse (n_out, n_in): a triangle around each new centre, as wide as the larger of both steps."""
     step = n_in / n_out
@@ -158,6 +160,7 @@ def _triangles(n_in: int, n_out: int) -> Any:
     return _sparse(weight, near, n_in)
 
 
+@lru_cache(maxsize=64)
 def _shares(n_in: int, n_out: int) -> Any:
     """Sparse (n_out, n_in), n_out < n_in: how much of each new voxel each old one covers."""
     step = n_in / n_out

@@ -21,8 +21,9 @@ from pydantic import ValidationError
 
 from elsewhere.errors import SealError, StudyError
 from elsewhere.files import write_text
-from elsewhere.study.cache import Cache, Schema
+from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Fold, Picture, Split, StoredCase
+from elsewhere.study.decode import Schema
 from elsewhere.study.held_out import HeldOut, model_sha256
 from elsewhere.study.preprocessing import Fingerprint, Preprocessing, chosen, decide, take_fingerprint
 from elsewhere.study.splits import held_out_cases, split

@@ -11,8 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
-from elsewhere.study.cache import Cache, Schema, where
+from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Picture, StoredCase
+from elsewhere.study.decode import Schema, where
 from elsewhere.study.entry import Entry
 from elsewhere.study.resample import from_canonical
 
