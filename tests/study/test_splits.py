@@ -250,3 +250,11 @@ def test_cases_without_label_have_no_role_and_are_told() -> None:
     assert "c0" not in {i for role in (*ROLES, "left_out") for i in getattr(parts, role)}
     assert held_out_cases(study, Fold(("B",)), 0) == ("c9",)
     assert "site A: 1 case without a label, used nowhere" in parts.notes
+
+
+def test_sites_without_labels_can_be_neither_side() -> None:
+    study = make_study([("A", "a", None), ("B", "b", "no")])
+    with pytest.raises(StudyError, match=r"no case of the held-out site A has a label; .*--held-out"):
+        plan_folds(study)
+    with pytest.raises(StudyError, match="no case of the other sites has a label"):
+        split(study, Fold(("B",)), 0)

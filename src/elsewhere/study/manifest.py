@@ -5,8 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import statistics
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -16,6 +14,7 @@ from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
 from elsewhere.study.config import did_you_mean
 from elsewhere.study.problem import Problem
+from elsewhere.study.suspicions import crowded_patients, similar_sites
 
 MANIFEST_NAME = "manifest.csv"
 
@@ -103,7 +102,7 @@ def read_manifest(
     if columns.patient is None:
         message = "has no column 'patient': each case is taken as a patient of its own; add it if patients repeat"
         problems.append(Problem("warning", "no-patient-column", path.name, message))
-    problems += [*_similar_sites(path.name, cases), *_crowded_patients(path.name, cases)]
+    problems += [*similar_sites(path.name, cases), *crowded_patients(path.name, cases)]
     problems.sort(key=lambda problem: problem.severity)  # errors first, otherwise in the order of the file
     return Manifest(
         path,
@@ -285,43 +284,6 @@ def _find_columns(name: str, header: list[str], site_column: str | None) -> _Col
     if "image" in header and len(columns.images) > 1:
         raise StudyError(f"{name}: has 'image' and 'image:NAME' columns; name every channel as 'image:NAME'")
     return columns
-
-
-def _similar_sites(name: str, cases: list[Case]) -> list[Problem]:
-    """`Paris` and `paris` are two sites, which is seldom meant."""
-    spellings: dict[str, str] = {}
-    found = []
-    for site in sorted({case.site for case in cases}):
-        other = spellings.setdefault(site.casefold(), site)
-        if other != site:
-            message = (
-                f"sites '{other}' and '{site}' differ in upper and lower case only; if they are one, spell it alike"
-            )
-            found.append(Problem("warning", "similar-sites", name, message))
-    return found
-
-
-def _crowded_patients(name: str, cases: list[Case]) -> list[Problem]:
-    """A patient with far more cases than the others of the site is often a group that was mistaken for a patient.
-
-    Far more: over 20, and over 20 times the site's median (our choice).
-    """
-    counts = Counter((case.site, case.patient) for case in cases)
-    by_site: dict[str, list[int]] = {}
-    for (site, _), count in counts.items():
-        by_site.setdefault(site, []).append(count)
-    usual = {site: statistics.median(found) for site, found in by_site.items()}
-    return [
-        Problem(
-            "warning",
-            "crowded-patient",
-            name,
-            f"patient '{patient}' has {count} of the {sum(by_site[site])} cases of site {site}, others there about "
-            f"{usual[site]:g}; a patient is never divided, so check that this is one person",
-        )
-        for (site, patient), count in sorted(counts.items())
-        if count > 20 and count > 20 * usual[site]
-    ]
 
 
 def _column(kind: str, name: str) -> str:

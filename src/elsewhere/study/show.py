@@ -118,8 +118,9 @@ def summarise(
             facts[case.id] = found
             if progress is not None:
                 progress(done, len(every))
+    covariates = list(dict.fromkeys(name for case in study.cases for name in case.covariates))
     sites = tuple(
-        _summarise_site(study, site, [facts[case.id] for case in cases], study.of_site(site))
+        _summarise_site(study, site, covariates, [facts[case.id] for case in cases], study.of_site(site))
         for site, cases in chosen.items()
     )
     errors = tuple(found.error for found in facts.values() if found.error is not None)
@@ -199,7 +200,9 @@ def render(summary: StudySummary) -> list[RenderableType]:
     return parts
 
 
-def _summarise_site(study: Study, site: str, facts: Sequence[ImageFacts], cases: Sequence[Case]) -> SiteSummary:
+def _summarise_site(
+    study: Study, site: str, covariates: Sequence[str], facts: Sequence[ImageFacts], cases: Sequence[Case]
+) -> SiteSummary:
     sound = [found for found in facts if found.error is None]
     masks = [found.classes for found in sound if found.classes]
     if study.task == "segmentation":
@@ -209,7 +212,6 @@ def _summarise_site(study: Study, site: str, facts: Sequence[ImageFacts], cases:
         counts = Counter(case.label for case in cases)
         held, fractions = {name: float(counts[name]) for name in study.classes}, {}
     spacings = [found.spacing for found in sound if found.spacing is not None]
-    covariates = list(dict.fromkeys(name for case in study.cases for name in case.covariates))
     return SiteSummary(
         site=site,
         cases=len(cases),

@@ -151,6 +151,8 @@ def _divide(study: Study, fold: Fold, seed: int) -> _Sides:
     development = _labelled(case for case in study.cases if case.site not in fold.held_out)
     there = {case.patient for case in held_out}
     here = {case.patient for case in development}
+    if not development:
+        raise StudyError(f"study {study.name}, fold {fold.name}: no case of the other sites has a label to train on")
     shared = here & there
     if 2 * len(shared) < len(here) or len(shared) < 2:
         left_out = [case for case in development if case.patient in shared]
@@ -300,7 +302,8 @@ def _require_development(study: Study, fold: Fold) -> None:
         )
     if not _labelled(study.of_site(*fold.held_out)):
         raise StudyError(
-            f"study {study.name}: no case of the held-out site {fold.name} has a label; there is nothing to evaluate"
+            f"study {study.name}: no case of the held-out site {fold.name} has a label; there is nothing to evaluate, "
+            "so name the sites to hold out (--held-out)"
         )
 
 

@@ -58,12 +58,19 @@ class Study:
     @cached_property
     def sites(self) -> tuple[str, ...]:
         """Names of the sites, sorted."""
-        return tuple(sorted({case.site for case in self.cases}))
+        return tuple(sorted(self._by_site))
 
     @cached_property
     def by_id(self) -> Mapping[str, Case]:
         """Cases by their id."""
         return {case.id: case for case in self.cases}
+
+    @cached_property
+    def _by_site(self) -> Mapping[str, tuple[Case, ...]]:
+        found: dict[str, list[Case]] = {}
+        for case in self.cases:
+            found.setdefault(case.site, []).append(case)
+        return {site: tuple(cases) for site, cases in found.items()}
 
     def of_site(self, *sites: str) -> tuple[Case, ...]:
         """The cases of one or several sites, in the order of the manifest.
@@ -72,12 +79,14 @@ class Study:
             StudyError: there is no such site.
         """
         self.require_sites(*sites)
+        if len(sites) == 1:
+            return self._by_site[sites[0]]
         return tuple(case for case in self.cases if case.site in sites)
 
     def require_sites(self, *sites: str) -> None:
         """Raise a StudyError that names the sites there are, unless all of `sites` are among them."""
         for site in sites:
-            if site not in self.sites:
+            if site not in self._by_site:
                 raise StudyError(
                     f"study {self.name} has no site '{site}'{did_you_mean(site, self.sites)}; "
                     f"its sites: {', '.join(self.sites)}"
