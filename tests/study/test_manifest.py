@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import io
 import os
-import time
 from pathlib import Path
 
 import pytest
@@ -207,9 +206,7 @@ def test_many_rows_are_parsed_without_touching_their_files(
         return stat(*args, **kwargs)  # type: ignore[arg-type]
 
     monkeypatch.setattr(os, "stat", counted)
-    start = time.process_time()
     cases, problems = parse_manifest(path)
     assert len(cases) == 30_000
     assert errors(problems) == []
     assert calls < 1000  # a sample tells whether labels are files
-    assert time.process_time() - start < 30  # no more than a guard against something quadratic
