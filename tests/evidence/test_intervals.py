@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,9 +11,7 @@ from elsewhere.errors import SettingsError
 from elsewhere.evidence import Interval, patient_interval, set_interval
 from elsewhere.evidence import intervals as module
 from elsewhere.tasks.classification_metrics import METRICS, score_classification
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-from bootstrap_reference import resampled_mean, resampled_metric
+from reference.bootstrap_reference import resampled_mean, resampled_metric
 
 
 def classified(n: int, k: int = 2, seed: int = 0, models: int = 1) -> tuple[np.ndarray, np.ndarray]:
@@ -153,6 +149,21 @@ def test_too_often_undefined_is_no_interval() -> None:
 def test_undefined_cases_are_left_out_and_counted_out() -> None:
     found = patient_interval([0.2, NAN, 0.4], ["a", "b", "c"])
     assert (found.value, found.n_cases, found.n_patients) == (pytest.approx(0.3), 2, 2)
+
+
+def test_models_may_have_cases_of_their_own() -> None:
+    """The in-domain test of each seed is of other patients."""
+    p, y = classified(40, models=2)
+    p[0, 30:], p[1, :6], p[:, 3] = np.nan, np.nan, np.nan
+    own = [np.array([i for i in range(30) if i != 3]), np.arange(6, 40)]
+    found = set_interval(p, y, np.arange(40) // 2, "brier", n_boot=200, seed=1, method="percentile")
+    assert found.value == pytest.approx(
+        np.mean([score_classification(p[m, i], y[i])["brier"] for m, i in enumerate(own)])
+    )
+    squares = np.where(np.isnan(p[:, :, 1]), np.nan, (p[:, :, 1] - y) ** 2)
+    as_mean = patient_interval(squares, np.arange(40) // 2, n_boot=200, seed=1, method="percentile")
+    assert (found.lo, found.hi) == pytest.approx((as_mean.lo, as_mean.hi))
+    assert (found.n_cases, found.n_patients) == (as_mean.n_cases, as_mean.n_patients) == (39, 20)
 
 
 def test_all_patients_alike_is_a_point() -> None:

@@ -48,18 +48,20 @@ def test_it_trains(name: str, dims: int) -> None:
     network, task, image = make(name, dims), create(kind, dims, ("a", "b", "c")), image_of(dims)
     generator = torch.Generator().manual_seed(2)
     target = torch.randint(3, (2, *image.shape[2:]) if kind == "segmentation" else (2,), generator=generator)
-    optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
+    optimizer = torch.optim.SGD(network.parameters(), lr=1e-2)
     losses = []
-    for _ in range(8):
-        logits = network(image)
-        assert logits.shape == ((2, 3, *image.shape[2:]) if kind == "segmentation" else (2, 3))
-        loss = task.loss(logits, target).mean()
-        optimizer.zero_grad()
-        loss.backward()
-        if not losses:
-            assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
-        optimizer.step()
-        losses.append(loss.item())
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)  # EfficientNet drops paths
+        for _ in range(6):
+            logits = network(image)
+            assert logits.shape == ((2, 3, *image.shape[2:]) if kind == "segmentation" else (2, 3))
+            loss = task.loss(logits, target).mean()
+            optimizer.zero_grad()
+            loss.backward()
+            if not losses:
+                assert all(p.grad is not None and torch.isfinite(p.grad).all() for p in network.parameters())
+            optimizer.step()
+            losses.append(loss.item())
     assert min(losses[1:]) < losses[0]
 
 

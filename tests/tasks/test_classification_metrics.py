@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -11,9 +9,7 @@ from hypothesis import strategies as st
 from sklearn import metrics as sk
 
 from elsewhere.tasks.classification_metrics import METRICS, calibration_bins, score_classes, score_classification
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-import classification_reference as reference
+from reference import classification_reference as reference
 
 
 def draw(n: int, k: int, seed: int, ties: bool) -> tuple[np.ndarray, np.ndarray]:

@@ -1,8 +1,5 @@
 from __future__ import annotations
 
-import sys
-from pathlib import Path
-
 import numpy as np
 import pytest
 import torch
@@ -10,9 +7,7 @@ import torch
 from elsewhere.errors import SettingsError
 from elsewhere.tasks import Classification, Segmentation, create
 from elsewhere.tasks.segmentation import dice_loss
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-from segmentation_reference import dice_cross_entropy
+from reference.segmentation_reference import dice_cross_entropy
 
 
 def draw(dims: int, n_classes: int = 3, size: int = 6) -> tuple[torch.Tensor, torch.Tensor]:

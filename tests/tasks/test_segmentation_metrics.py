@@ -1,8 +1,6 @@
 from __future__ import annotations
 
 import math
-import sys
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,9 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from elsewhere.tasks.metrics import METRICS, score_segmentation
-
-sys.path.insert(0, str(Path(__file__).parents[1] / "reference"))
-from segmentation_reference import surface_metrics
+from reference.segmentation_reference import surface_metrics
 
 
 def test_a_case_worked_out_by_hand() -> None:

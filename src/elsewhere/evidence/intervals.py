@@ -131,7 +131,8 @@ def set_interval(
     `UNDEFINED_AT_MOST` of them there is no interval.
 
     Args:
-        probabilities: (N, K) or (S, N, K), S models on the same cases.
+        probabilities: (N, K) or (S, N, K), S models; where a model's row has a NaN the case is none of its own (the
+            in-domain test of another seed).
         target: (N,) class indices.
         patients: (N,) who each case is of.
         metric: a name in `elsewhere.tasks.classification_metrics.METRICS`, or a function like those.
@@ -150,15 +151,19 @@ def set_interval(
     stack = np.asarray(probabilities, dtype=np.float64)
     stack = stack[None] if stack.ndim == 2 else stack
     _check(stack.ndim == 3 and len(stack) > 0, "probabilities must be (cases, K) or (models, cases, K)", stack.shape)
-    models = [checked(p, target) for p in stack]
+    known = ~np.asarray(np.isnan(stack).any(axis=2))
     owner = _owners(patients, stack.shape[1])
+    _check(np.shape(target) == owner.shape, f"there must be one target a case ({len(owner)})", np.shape(target))
+    seen = known.any(0)
+    owner = _owners(owner[seen].tolist(), int(seen.sum()))
     n_patients = int(owner.max(initial=-1)) + 1
+    truth = np.asarray(target)[seen]
+    models = [(*checked(p[seen][own], truth[own]), owner[own]) for p, own in zip(stack, known[:, seen], strict=True)]
 
     def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        per_case = weights.take(owner, axis=1)
-        return np.asarray(np.mean([function(p, y, per_case) for p, y in models], axis=0))
+        return np.asarray(np.mean([function(p, y, weights.take(own, axis=1)) for p, y, own in models], axis=0))
 
-    return _interval(score, stack.shape[1], n_patients, stack.shape[1], n_boot, level, seed, method)
+    return _interval(score, len(owner), n_patients, len(owner), n_boot, level, seed, method)
 
 
 def patient_weights(n_patients: int, n_boot: int, generator: np.random.Generator) -> NDArray[np.float64]:

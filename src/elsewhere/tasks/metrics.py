@@ -77,10 +77,13 @@ def score_segmentation(
     step = np.ones(truth.ndim) if spacing is None else np.asarray(spacing, dtype=np.float64)
     if step.shape != (truth.ndim,) or not (step > 0).all():
         raise ValueError(f"spacing must be {truth.ndim} positive numbers, found {spacing}")
-    counts = _confusion(prediction, truth, n_classes)
+    for name, array in (("prediction", prediction), ("truth", truth)):
+        if array.size and not (int(array.min()) >= 0 and int(array.max()) < n_classes):
+            raise ValueError(f"{name} has values {array.min()} to {array.max()}, classes are 0 to {n_classes - 1}")
+    boxes = [_boxes(array, n_classes) for array in (prediction, truth)]
+    counts = _confusion(prediction, truth, n_classes, boxes)
     metrics = METRICS if distances else METRICS[:3]
     diagonal = float(np.linalg.norm(np.asarray(truth.shape) * step))
-    boxes = (_boxes(prediction, n_classes), _boxes(truth, n_classes)) if distances else ([], [])
     scores: dict[tuple[int | str, str], float] = {}
     for index in range(1, n_classes):
         overlap = int(counts[index, index])
@@ -97,7 +100,7 @@ def score_segmentation(
             if distances and min(predicted, true) == 0:
                 values |= {"hd95": diagonal, "assd": diagonal}
             elif distances:
-                box = _union(boxes[0][index - 1], boxes[1][index - 1])
+                box = _union([boxes[0][index - 1], boxes[1][index - 1]])
                 values |= _surface_metrics(prediction[box] == index, truth[box] == index, step)
         scores |= {(index, metric): values[metric] for metric in metrics}
     present = [index for index in range(1, n_classes) if counts[index].sum() + counts[:, index].sum() > 0]
@@ -136,22 +139,26 @@ def _surface_metrics(
     }
 
 
-def _confusion(prediction: NDArray[Any], truth: NDArray[Any], n_classes: int) -> NDArray[np.int64]:
-    """(n_classes, n_classes) pixels by predicted (rows) and true class."""
-    for name, array in (("prediction", prediction), ("truth", truth)):
-        if array.size and not (int(array.min()) >= 0 and int(array.max()) < n_classes):
-            raise ValueError(f"{name} has values {array.min()} to {array.max()}, classes are 0 to {n_classes - 1}")
-    joint = prediction.astype(np.int64).ravel() * n_classes + truth.astype(np.int64).ravel()
-    return np.bincount(joint, minlength=n_classes**2).reshape(n_classes, n_classes)
+def _confusion(
+    prediction: NDArray[Any], truth: NDArray[Any], n_classes: int, boxes: list[list[Slices | None]]
+) -> NDArray[np.int64]:
+    """(n_classes, n_classes) pixels by predicted (rows) and true class; counted where there is any foreground."""
+    box = _union([*boxes[0], *boxes[1]])
+    joint = prediction[box].astype(np.int64) * n_classes + truth[box]
+    counts = np.bincount(joint.ravel(), minlength=n_classes**2).reshape(n_classes, n_classes)
+    counts[0, 0] += truth.size - joint.size
+    return counts
 
 
 def _boxes(labels: NDArray[Any], n_classes: int) -> list[Slices | None]:
     """Bounding box of each foreground class."""
-    return list(ndimage.find_objects(labels.astype(np.int64, copy=False), max_label=n_classes - 1))
+    whole = labels if labels.dtype.kind in "iu" else labels.astype(np.int64)
+    return list(ndimage.find_objects(whole, max_label=n_classes - 1))
 
 
-def _union(a: Slices | None, b: Slices | None) -> Slices:
-    """The smallest box around two; both surfaces lie in it, so distances are what they are in the whole image."""
-    assert a is not None
-    assert b is not None
-    return tuple(slice(min(p.start, q.start), max(p.stop, q.stop)) for p, q in zip(a, b, strict=True))
+def _union(boxes: list[Slices | None]) -> Slices:
+    """The smallest box around some; surfaces lie in it, so distances are what they are in the whole image."""
+    there = [box for box in boxes if box is not None]
+    if not there:
+        return (slice(0, 0),)
+    return tuple(slice(min(a.start for a in axis), max(a.stop for a in axis)) for axis in zip(*there, strict=True))
