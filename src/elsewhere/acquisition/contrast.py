@@ -33,7 +33,8 @@ def gamma(image: Tensor, gamma: Tensor) -> Tensor:
     """
     unit, low, span = to_unit(image)
     # Not exactly 0: there the slope of a power below 1 is infinite, and infinity times 0 is NaN.
-    return torch.addcmul(low, unit.clamp_min_(1e-30).pow_(lead(gamma, image)), span)
+    power = unit.clamp_min_(torch.finfo(image.dtype).tiny).pow_(lead(gamma, image))
+    return torch.addcmul(low, power, span)
 
 
 def linear(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:

@@ -40,8 +40,12 @@ def _low(image: Tensor, window: Tensor) -> Tensor:
     sizes = image.shape[2:]
     mask = torch.ones((), device=image.device, dtype=torch.bool)
     for axis, size in enumerate(sizes):
-        line = torch.fft.rfftfreq(size) if axis == len(sizes) - 1 else torch.fft.fftfreq(size)
-        line = line.to(image).abs().view([-1 if a == axis else 1 for a in range(len(sizes))])
+        frequencies = torch.fft.rfftfreq if axis == len(sizes) - 1 else torch.fft.fftfreq
+        line = (
+            frequencies(size, dtype=image.dtype, device=image.device)
+            .abs()
+            .view([-1 if a == axis else 1 for a in range(len(sizes))])
+        )
         mask = mask & (line <= window * 0.5)
     return mask.to(image)
 

@@ -35,8 +35,8 @@ def gibbs(image: Tensor, cutoff: Tensor) -> Tensor:
     spectrum = torch.fft.rfftn(image, dim=axes)
     for axis in axes:
         size = image.shape[axis]
-        number = torch.fft.rfftfreq(size) if axis == axes[-1] else torch.fft.fftfreq(size)
-        number = number.to(image).abs() * size
+        frequencies = torch.fft.rfftfreq if axis == axes[-1] else torch.fft.fftfreq
+        number = frequencies(size, dtype=image.dtype, device=image.device).abs() * size
         keep = (cutoff[:, axis - 2, None] * (size // 2) - number + 1).clamp(0, 1)
         spectrum = spectrum * keep.view(_shape(keep, axis, image.ndim))
     ringing: Tensor = torch.fft.irfftn(spectrum, s=image.shape[2:], dim=axes)
@@ -80,7 +80,9 @@ def motion(image: Tensor, shift: Tensor, axis: Tensor) -> Tensor:
     turn = torch.zeros((), dtype=image.dtype, device=image.device)
     rows = torch.broadcast_to(shot, (max(shot.shape[0], shift.shape[0]), *shot.shape[1:])).flatten(1).long()
     for a, length in enumerate(image.shape[2:]):
-        frequency = torch.fft.fftfreq(length).to(image).view([-1 if b == a else 1 for b in range(image.ndim - 2)])
+        frequency = torch.fft.fftfreq(length, dtype=image.dtype, device=image.device).view(
+            [-1 if b == a else 1 for b in range(image.ndim - 2)]
+        )
         along = shift[:, :, a].expand(rows.shape[0], -1).gather(1, rows).view(-1, *shot.shape[1:])
         turn = turn + frequency * along
     return _through_kspace(image, torch.polar(torch.ones_like(turn), -2 * math.pi * turn))
@@ -91,7 +93,7 @@ def _lines(image: Tensor, axis: Tensor) -> Tensor:
     chosen = axis.to(image.device)
     total = torch.zeros((), dtype=image.dtype, device=image.device)
     for a, size in enumerate(image.shape[2:]):
-        number = (torch.fft.fftfreq(size) * size).round().to(image)
+        number = (torch.fft.fftfreq(size, dtype=image.dtype, device=image.device) * size).round()
         line = number.view([-1 if b == a else 1 for b in range(image.ndim - 2)])
         total = total + line * lead((chosen == a).to(image), image)
     return total
