@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -12,9 +14,10 @@ import torch
 from lightning_fabric import Fabric
 from lightning_fabric.strategies.ddp import DDPStrategy
 from torch import nn
+from torch.multiprocessing.spawn import ProcessRaisedException
 
 from elsewhere import methods, tasks
-from elsewhere.errors import SettingsError
+from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods import Method
 from elsewhere.training.context import FabricContext, Objective
 from elsewhere.training.log import make_loggers
@@ -95,10 +98,7 @@ def train(
     if fabric is not None:
         return _train(fabric, job)
     fabric = make_fabric(settings, Path(folder))
-    if settings.devices == 1:
-        return _train(fabric, job)
-    launch: Callable[..., Trained] = fabric.launch
-    return launch(_train, job)
+    return _train(fabric, job) if settings.devices == 1 else _launch(fabric, job)
 
 
 def make_fabric(settings: Settings, folder: Path) -> Fabric:
@@ -127,6 +127,26 @@ def make_fabric(settings: Settings, folder: Path) -> Fabric:
         precision=settings.precision,
         loggers=make_loggers(list(settings.loggers), folder),
     )
+
+
+def _launch(fabric: Fabric, job: _Job) -> Trained:
+    """Train in processes of their own; an error that is meant for people comes back as it was raised."""
+    errors: SimpleQueue[ElsewhereError] = multiprocessing.get_context("spawn").SimpleQueue()
+    launch: Callable[..., dict[str, Any]] = fabric.launch
+    try:
+        return Trained(**launch(_in_a_process, job, errors))
+    except ProcessRaisedException:
+        if errors.empty():
+            raise
+        raise errors.get() from None
+
+
+def _in_a_process(fabric: Fabric, job: _Job, errors: SimpleQueue[ElsewhereError]) -> dict[str, Any]:
+    try:
+        return vars(_train(fabric, job))  # plain: Fabric takes apart what comes back, and cannot a frozen dataclass
+    except ElsewhereError as error:
+        errors.put(error)
+        raise  # ends the other processes, which may wait for this one
 
 
 def _train(fabric: Fabric, job: _Job) -> Trained:
