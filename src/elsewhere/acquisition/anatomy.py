@@ -66,7 +66,7 @@ class Lesion:
     """
 
     within: str
-    radius: Between = (0.08, 0.16)
+    radius: Between = (0.10, 0.18)
     number: tuple[int, int] = (1, 1)
     roughness: float = 0.4
     detail: int = 12

@@ -81,7 +81,7 @@ class Appearance:
         detail: features of the coarse part of the texture along each axis.
     """
 
-    intensities: tuple[float | tuple[float, float, float], ...] = (0.02, 0.30, 0.50, 0.68, 0.66)
+    intensities: tuple[float | tuple[float, float, float], ...] = (0.02, 0.28, 0.46, 0.72, 0.70)
     spread: float = 0.03
     texture: float = 0.08
     detail: int = 24
