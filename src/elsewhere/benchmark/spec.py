@@ -94,6 +94,6 @@ def slug(name: str, limit: int = 60) -> str:
     """A name as a folder: letters, digits and `._+-` of ASCII; a hash tells apart names that would fall together."""
     plain = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     safe = re.sub(r"[^A-Za-z0-9._+-]+", "_", plain).strip("._-")[:limit]
-    if safe == name:
+    if safe and safe == name:
         return safe
     return f"{safe or 'site'}~{hashlib.sha256(name.encode()).hexdigest()[:6]}"

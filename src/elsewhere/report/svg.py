@@ -56,7 +56,7 @@ def curves(lines: Sequence[Line], title: str, *, logarithmic: bool = False) -> M
     for tick in _ticks(y0, y1, 4):
         value = 10**tick if logarithmic else tick
         _, y = at(0, value)
-        parts.append(f'<line class="grid" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
+        parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
         parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_number(value)}</text>')
     for tick in _ticks(x0, x1, 4):
         x, _ = at(tick, 1.0 if logarithmic else y0)
@@ -64,11 +64,13 @@ def curves(lines: Sequence[Line], title: str, *, logarithmic: bool = False) -> M
     for line in sorted(drawn, key=lambda one: not one.faint):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in line.points))
         style = "faint" if line.faint else "bold"
-        parts.append(f'<polyline class="{style} c{line.colour}" points="{path}"><title>{escape(line.label)}</title>')
+        parts.append(
+            f'<polyline class="{style} c{line.colour % 8}" points="{path}"><title>{escape(line.label)}</title>'
+        )
         parts.append("</polyline>")
         if len(line.points) == 1:
             x, y = at(*line.points[0])
-            parts.append(f'<circle class="dot c{line.colour}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
+            parts.append(f'<circle class="dot c{line.colour % 8}" cx="{x:.1f}" cy="{y:.1f}" r="3"/>')
     return Markup("".join(parts) + "</svg>")
 
 
@@ -89,7 +91,7 @@ def forest(groups: Mapping[str, Sequence[Span]], title: str) -> Markup:
     parts = [_frame(title, height)]
     for tick in _ticks(x0, x1, 4):
         x = at(tick)
-        parts.append(f'<line class="grid" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
+        parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
         parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle">{_number(tick)}</text>')
     y = float(TOP)
     for name, group in groups.items():
@@ -102,9 +104,9 @@ def forest(groups: Mapping[str, Sequence[Span]], title: str) -> Markup:
             )
             if not math.isnan(span.lo):
                 ends = f'x1="{at(span.lo):.1f}" x2="{at(span.hi):.1f}"'
-                parts.append(f'<line class="span c{span.colour}" {ends} y1="{y:.1f}" y2="{y:.1f}"/>')
+                parts.append(f'<line class="span c{span.colour % 8}" {ends} y1="{y:.1f}" y2="{y:.1f}"/>')
             if not math.isnan(span.value):
-                parts.append(f'<circle class="dot c{span.colour}" cx="{at(span.value):.1f}" cy="{y:.1f}" r="4"/>')
+                parts.append(f'<circle class="dot c{span.colour % 8}" cx="{at(span.value):.1f}" cy="{y:.1f}" r="4"/>')
             parts.append("</g>")
             y += row
     return Markup("".join(parts) + "</svg>")

@@ -1,0 +1,147 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+import tiny
+from PIL import Image
+
+from elsewhere.benchmark.content import study_digest
+from elsewhere.benchmark.plan import plan
+from elsewhere.benchmark.spec import RunSpec, slug
+from elsewhere.errors import SettingsError, StudyError
+from elsewhere.study.hashes import FileHashes
+from elsewhere.study.study import Study, open_study
+from elsewhere.training import Settings
+
+
+@pytest.fixture
+def study(tmp_path: Path) -> Study:
+    return open_study(tiny.segmentation(tmp_path / "study", {"A": 4, "B": 4, "C": 4}))
+
+
+def planned(study: Study, **changes: object) -> list[RunSpec]:
+    question = {
+        "methods": ["erm", "vrex"],
+        "seeds": [0, 1],
+        "held_out": None,
+        "settings": Settings(steps=4),
+        "options": {},
+        "selection": ["source-val"],
+        "reference": False,
+        "content": "c",
+    }
+    return plan(study, **{**question, **changes})  # type: ignore[arg-type]
+
+
+def test_method_by_fold_by_seed(study: Study) -> None:
+    specs = planned(study)
+    assert {(s.method, s.fold.name, s.seed) for s in specs} == {
+        (m, f, s) for m in ("erm", "vrex") for f in "ABC" for s in (0, 1)
+    }
+    assert len({s.identity for s in specs}) == len({s.folder for s in specs}) == 12
+
+
+def test_groups_and_single_sites(study: Study) -> None:
+    assert [s.fold.held_out for s in planned(study, methods=["erm"], seeds=[0], held_out=["A", "B"])] == [
+        ("A",),
+        ("B",),
+    ]
+    assert [s.fold.held_out for s in planned(study, methods=["erm"], seeds=[0], held_out=["A+B"])] == [("A", "B")]
+    with pytest.raises(StudyError, match="A, B, C"):
+        planned(study, held_out=["Z"])
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"settings": Settings(steps=5)},
+        {"settings": Settings(steps=4, learning_rate=0.1)},
+        {"options": {"vrex": {"weight": 3.0}}, "methods": ["vrex"]},
+        {"seeds": [1]},
+        {"content": "other"},
+        {"selection": ["oracle"]},
+        {"held_out": ["B"]},
+    ],
+)
+def test_whatever_affects_the_result_changes_the_identity(study: Study, changes: dict[str, object]) -> None:
+    question: dict[str, object] = {"methods": ["vrex"], "seeds": [0], "held_out": ["A"]}
+    before, after = planned(study, **question)[0], planned(study, **{**question, **changes})[0]
+    assert before.identity != after.identity
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"selection": ["last"]},
+        {"selection": ["last", "source-val"]},
+        {"settings": Settings(steps=4, loggers=["tensorboard"], checkpoint_every=7, log_every=3)},
+        {"settings": Settings(steps=4, network="unet")},  # the default, by its name
+        {"methods": ["erm", "gin"]},
+        {"reference": True},
+    ],
+)
+def test_nothing_else_does(study: Study, changes: dict[str, object]) -> None:
+    question: dict[str, object] = {"methods": ["erm"], "seeds": [0], "held_out": ["A"]}
+    assert planned(study, **question)[0].identity == planned(study, **{**question, **changes})[0].identity
+
+
+def test_oracle_selection_is_a_run_of_its_own(study: Study) -> None:
+    honest, oracle = planned(study, methods=["erm"], seeds=[0], held_out=["A"], selection=["oracle", "last"])
+    assert (honest.selection, oracle.selection) == (("last",), ("oracle",))
+    assert honest.identity != oracle.identity
+    assert "oracle" in oracle.folder.name
+
+
+def test_reference_is_cross_validation_within_the_site(study: Study) -> None:
+    found = [s for s in planned(study, seeds=[0], held_out=["A"], reference=True) if s.method == "reference"]
+    assert [s.fold.part for s in found] == [(0, 3), (1, 3), (2, 3)]
+    assert {s.trained_as for s in found} == {"erm"}
+
+
+def test_a_run_survives_json(study: Study) -> None:
+    for spec in planned(study, reference=True):
+        assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+@pytest.mark.parametrize(
+    ("changes", "says"),
+    [
+        ({"selection": ["best"]}, "'best'"),
+        ({"selection": []}, "source-val"),
+        ({"methods": []}, "--methods"),
+        ({"methods": ["erm", "erm"]}, "twice"),
+        ({"methods": ["em"]}, "erm"),
+        ({"methods": ["erm"], "options": {"vrex": {"weight": 1.0}}}, "not run"),
+    ],
+)
+def test_a_question_that_makes_no_sense(study: Study, changes: dict[str, object], says: str) -> None:
+    with pytest.raises(SettingsError, match=says):
+        planned(study, **changes)
+
+
+def test_content_is_bytes_not_places(study: Study, tmp_path: Path) -> None:
+    def digest(folder: Path) -> str:
+        return study_digest(open_study(folder), FileHashes(tmp_path / "hashes.tsv"))
+
+    before = digest(study.root)
+    shutil.copytree(study.root, tmp_path / "elsewhere")
+    assert digest(tmp_path / "elsewhere") == before
+    picture = tmp_path / "elsewhere" / "images" / "s0-00.png"
+    Image.open(picture).point(lambda value: value // 2).save(picture)
+    assert digest(tmp_path / "elsewhere") != before
+
+
+@pytest.mark.parametrize("name", ["<script>", "a/b", "..", "", "Zürich", "病院", "A B", "x" * 200, "con\n", "A+B"])
+def test_any_site_name_is_a_safe_folder(name: str) -> None:
+    found = slug(name)
+    assert found.isascii()
+    assert 0 < len(found) <= 70
+    assert not set(found) & set('/\\<>:"|?*\n ')
+    assert not found.startswith(".")
+
+
+def test_site_names_do_not_fall_together() -> None:
+    assert len({slug(name) for name in ("a/b", "a_b", "a b", "a:b")}) == 4
