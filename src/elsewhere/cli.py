@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -24,7 +25,7 @@ study_app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 
-MANY = ("--held-out", "--set", "--selection")  # options that take several values: --held-out A B
+MANY = ("--held-out", "--set", "--selection", "--column")  # options that take several values: --held-out A B
 
 
 class Source(StrEnum):
@@ -61,47 +62,63 @@ def _options(
 @study_app.command("new")
 def study_new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="the study's folder, made here")],
-    source: Annotated[
-        Path, typer.Argument(metavar="SOURCE", help="the CSV, the folder of sites, or the nnU-Net dataset")
-    ],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="the table, the folder of sites, or the dataset")],
     kind: Annotated[Source, typer.Option("--from", help="what SOURCE is")],
-    site_rule: Annotated[
-        str | None, typer.Option(metavar="REGEX", help="nnunet: the group (?P<site>...) or the first one is the site")
-    ] = None,
     column: Annotated[
-        list[str] | None, typer.Option(metavar="OURS=THEIRS", help="csv: which column is image, label, site, patient")
+        list[str] | None, typer.Option(metavar="OURS=THEIRS ...", help="csv: which column is image, label, site, ...")
     ] = None,
+    site: Annotated[str | None, typer.Option(metavar="NAME", help="csv, nnunet: one site for all cases")] = None,
+    site_rule: Annotated[
+        str | None, typer.Option(metavar="REGEX", help="the site in the image path or case name: its first group")
+    ] = None,
+    patient_rule: Annotated[str | None, typer.Option(metavar="REGEX", help="likewise, the patient")] = None,
+    name: Annotated[str | None, typer.Option(help="of the study; the folder's name by default")] = None,
     copy: Annotated[bool, typer.Option("--copy", help="copy the files into the study's folder")] = False,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Make a study from a CSV, from folders (site/images + site/masks, or site/class/*.png), or from nnU-Net raw."""
-    from elsewhere.study.new import new_study
+    from elsewhere.study import describe, new_study
 
-    columns = dict(_pair(text, "--column") for text in column or [])
-    manifest = new_study(
-        folder, kind.value, source, site_rule=site_rule, columns=columns, copy=copy, allow_outside=allow_outside
+    study = new_study(
+        folder,
+        kind.value,
+        source,
+        columns=dict(_pair(text, "--column") for text in column or []) or None,
+        site=site,
+        site_rule=site_rule,
+        patient_rule=patient_rule,
+        name=name,
+        copy=copy,
+        allow_outside=allow_outside,
+        progress=_progress("reading"),
     )
-    typer.echo(f"wrote {manifest}; next: elsewhere study check {folder}")
+    typer.echo("\n".join(describe(study)))
+    typer.echo(f"wrote {folder / 'manifest.csv'}; next: elsewhere study check {folder}")
 
 
 @study_app.command("check")
 def study_check(
     path: StudyArgument,
     as_json: Annotated[bool, typer.Option("--json", help="print the problems as JSON")] = False,
-    jobs: Annotated[int | None, typer.Option(help="processes; all cores by default")] = None,
+    jobs: Annotated[int | None, typer.Option(min=1, help="processes; all cores by default")] = None,
     allow_outside: AllowOutside = False,
     site_column: SiteColumn = None,
 ) -> None:
     """Open every file and report all problems in one table; exit 1 if any is an error."""
-    from elsewhere.study.check import check_study, print_report
+    from rich.console import Console
+
+    from elsewhere.study import check_study
 
     report = check_study(
-        path, jobs=jobs, allow_outside=allow_outside, site_column=site_column, progress=_progress("checking", as_json)
+        path, jobs=jobs, allow_outside=allow_outside, site_column=site_column, progress=_progress("checking")
     )
     if as_json:
         typer.echo(report.to_json())
     else:
-        print_report(report)
+        console = Console()
+        if report.problems:
+            console.print(report.table())
+        console.print(report.summary)
     raise typer.Exit(1 if report.failed else 0)
 
 
@@ -109,13 +126,34 @@ def study_check(
 def study_show(
     path: StudyArgument,
     out: Annotated[Path | None, typer.Option(metavar="FILE.png", help="also draw example cases of each site")] = None,
+    every: Annotated[bool, typer.Option("--all", help="read every image, not 50 a site")] = False,
+    as_json: Annotated[bool, typer.Option("--json", help="print the numbers as JSON")] = False,
+    as_yaml: Annotated[
+        bool, typer.Option("--yaml", help="print study.yaml with all that was inferred, and stop")
+    ] = False,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
 ) -> None:
     """Print what is in a study, by site: cases, patients, classes, sizes, spacings, intensities, covariates."""
-    from elsewhere.study.show import show_study
+    import json
 
-    show_study(path, out=out, site_column=site_column, allow_outside=allow_outside)
+    from rich.console import Console
+
+    from elsewhere.study import draw_contact_sheet, open_study, study_yaml, summarise
+    from elsewhere.study.show import render
+
+    study = open_study(path, site_column=site_column, allow_outside=allow_outside)
+    if as_yaml:
+        typer.echo(study_yaml(study), nl=False)
+        return
+    summary = summarise(study, images_per_site=None if every else 50, progress=_progress("reading"))
+    if as_json:
+        typer.echo(json.dumps(summary.as_dict(), indent=2, default=str))
+    else:
+        for part in render(summary):
+            Console().print(part)
+    if out is not None:
+        typer.echo(f"wrote {draw_contact_sheet(study, out)}", err=as_json)
 
 
 @app.command()
@@ -227,18 +265,20 @@ def _pair(text: str, option: str) -> tuple[str, str]:
     return key, value
 
 
-def _progress(what: str, quiet: bool) -> object:
+def _progress(what: str) -> Callable[[int, int], None] | None:
     """A progress bar on standard error, as a callback of (done, total); None where nobody would see it."""
-    if quiet or not sys.stderr.isatty():
+    if not sys.stderr.isatty():
         return None
     from rich.console import Console
-    from rich.progress import Progress
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-    bar = Progress(console=Console(stderr=True), transient=True)
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    bar = Progress(*columns, console=Console(stderr=True), transient=True)
     task = bar.add_task(what, total=None)
-    bar.start()
 
     def advance(done: int, total: int) -> None:
+        if done < total:
+            bar.start()
         bar.update(task, completed=done, total=total)
         if done >= total:
             bar.stop()
