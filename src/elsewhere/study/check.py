@@ -19,6 +19,7 @@ What is an error and what a warning (an error stops a benchmark):
     duplicate-across-sites     error     exactly the same pixels at two sites: leakage from development to held-out
     near-across-sites          warning   nearly the same pixels at two sites: look at both, this may be leakage
     duplicate, near-duplicate  warning   the same within one site; "near" only between different patients
+    many-alike                 warning   so many images look alike that not all pairs were compared
     patient-in-two-sites       warning   the fold will leave that patient out of development
     few-patients, one-site     warning   a site too small for four parts; nothing to leave out
 """

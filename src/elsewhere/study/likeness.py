@@ -30,6 +30,8 @@ LIKENESS = 0.75
 """Least correlation of near duplicates at 32x32."""
 FINE_LIKENESS = 0.85
 """Least correlation of near duplicates at 64x64."""
+CANDIDATES = 300_000
+"""Most pairs whose thumbnails are compared."""
 WINDOW = 256
 """Within a bucket of one band, each image is compared with so many that follow it in the order of the hash."""
 
@@ -98,43 +100,50 @@ def fine_vector(image: NDArray[Any]) -> NDArray[np.float32]:
 
 def near_pairs(
     hashes: NDArray[np.uint64], thumbnails: NDArray[np.int8]
-) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32]]:
+) -> tuple[NDArray[np.intp], NDArray[np.intp], NDArray[np.float32], bool]:
     """Find pairs of images that may be near duplicates.
+
+    Memory is of the order of n; time of n times the size of the buckets, at most `WINDOW`.
 
     Args:
         hashes: (n, 2).
         thumbnails: (n, 1024).
 
     Returns:
-        First and second index (first < second) of each pair, and its correlation at 32x32. Memory is of the order of
-        n and of the pairs found; time of n times the size of the buckets, at most `WINDOW`.
+        First and second index (first < second) of each pair, its correlation at 32x32, and whether the search is
+        complete: not so where more than `CANDIDATES` pairs had hashes alike (the frames of a long film), of which the
+        likeliest were taken.
     """
-    found: dict[tuple[int, int], float] = {}
+    found = [np.zeros((0, 3))]
+    left_over = CANDIDATES
+    for one, two in _neighbours(hashes):
+        close = np.bitwise_count(hashes[one] ^ hashes[two]).sum(axis=1) <= BITS
+        one, two = np.minimum(one, two)[close][:left_over], np.maximum(one, two)[close][:left_over]
+        left_over -= len(one)
+        for start in range(0, len(one), 16384):  # a thumbnail as float32 is 4 KB
+            a, b = one[start : start + 16384], two[start : start + 16384]
+            left, right = thumbnails[a].astype(np.float32), thumbnails[b].astype(np.float32)
+            norm = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
+            likeness = np.einsum("ij,ij->i", left, right) / np.maximum(norm, 1e-12)
+            found.append(np.column_stack([a, b, likeness])[likeness >= LIKENESS])
+        if not left_over:
+            break
+    pairs = np.unique(np.concatenate(found), axis=0)
+    indices = pairs[:, :2].astype(np.intp)
+    return indices[:, 0], indices[:, 1], pairs[:, 2].astype(np.float32), left_over > 0
+
+
+def _neighbours(hashes: NDArray[np.uint64]) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
+    """Pairs that share a band, the nearest in the order of the hash first; a pair may come once a band."""
     bands = hashes.view(np.uint16)
-    for band in range(bands.shape[1]):
-        order = np.lexsort((hashes[:, 1], hashes[:, 0], bands[:, band]))
-        for one, two in _neighbours(order, bands[:, band]):
-            differing = np.bitwise_count(hashes[one] ^ hashes[two]).sum(axis=1)
-            close = differing <= BITS
-            for start in range(0, int(close.sum()), 16384):  # thumbnails as float32 are 4 KB an image
-                a, b = one[close][start : start + 16384], two[close][start : start + 16384]
-                left, right = thumbnails[a].astype(np.float32), thumbnails[b].astype(np.float32)
-                norm = np.linalg.norm(left, axis=1) * np.linalg.norm(right, axis=1)
-                likeness = (left * right).sum(axis=1) / np.maximum(norm, 1e-12)
-                alike = likeness >= LIKENESS
-                for i, j, r in zip(a[alike].tolist(), b[alike].tolist(), likeness[alike].tolist(), strict=True):
-                    found[min(i, j), max(i, j)] = r
-    pairs = np.array(sorted(found), dtype=np.intp).reshape(-1, 2)
-    return pairs[:, 0], pairs[:, 1], np.array([found[i, j] for i, j in pairs.tolist()], dtype=np.float32)
-
-
-def _neighbours(
-    order: NDArray[np.intp], keys: NDArray[np.uint16]
-) -> Iterator[tuple[NDArray[np.intp], NDArray[np.intp]]]:
-    """Pairs of images of the same bucket, offset by offset in the sorted order."""
-    ordered = keys[order]
-    for offset in range(1, min(WINDOW, len(order) - 1) + 1):
-        same = np.flatnonzero(ordered[:-offset] == ordered[offset:])
-        if not len(same):
-            return
-        yield order[same], order[same + offset]
+    columns = range(bands.shape[1])
+    orders = [np.lexsort((hashes[:, 1], hashes[:, 0], bands[:, band])) for band in columns]
+    alive = set(columns)
+    for offset in range(1, min(WINDOW, len(hashes) - 1) + 1):
+        for band in sorted(alive):
+            keys = bands[orders[band], band]
+            same = np.flatnonzero(keys[:-offset] == keys[offset:])
+            if len(same):
+                yield orders[band][same], orders[band][same + offset]
+            else:
+                alive.discard(band)

@@ -34,7 +34,7 @@ def decode_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
     shape = tuple(int(n) for n in file.shape)
     if int(np.prod(shape, dtype=object)) * file.get_data_dtype().itemsize > BYTES:
         raise StudyError(f"{path}: the header claims {'x'.join(map(str, shape))} voxels, more than are decoded")
-    scaled = tuple(file.dataobj.slope_inter if hasattr(file.dataobj, "slope_inter") else (1.0, 0.0)) != (1.0, 0.0)
+    scaled = (getattr(file.dataobj, "slope", 1.0), getattr(file.dataobj, "inter", 0.0)) != (1.0, 0.0)
     array: NDArray[Any] = np.asarray(file.dataobj)
     if array.dtype.names is not None:  # RGB and RGBA voxels
         array = np.stack([array[name] for name in "RGB"], axis=-1)

@@ -49,16 +49,16 @@ def find_twins(cases: Sequence[Case], where: Sequence[str], prints: Prints, jobs
         groups[prints.digests[index].tobytes()].append(index)
     problems = [problem for group in groups.values() for problem in _exact(cases, where, group)]
     firsts = np.array([group[0] for group in groups.values()], dtype=np.intp)
-    one, two, likeness = near_pairs(prints.hashes[firsts], prints.thumbnails[firsts])
+    one, two, likeness, complete = near_pairs(prints.hashes[firsts], prints.thumbnails[firsts])
     one, two = firsts[one], firsts[two]
     telling = np.array(
         [_apart(cases[i], cases[j]) for i, j in zip(one.tolist(), two.tolist(), strict=True)], dtype=bool
     )
     order = np.flatnonzero(telling)[np.argsort(-likeness[telling], kind="stable")]
-    if len(order) > MOST_COMPARED:
+    if len(order) > MOST_COMPARED or not complete:
         message = (
-            f"{len(order)} pairs of images look alike; the {MOST_COMPARED} most alike were compared closely, near "
-            "duplicates among the others are not reported"
+            "very many images look alike (a film, slices of a volume?); only the most alike were compared closely, "
+            "other near duplicates are not reported"
         )
         problems.append(Problem("warning", "many-alike", where[0].rpartition(" row ")[0], message))
         order = order[:MOST_COMPARED]

@@ -42,9 +42,7 @@ class Workers(Generic[Job, Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._pool is not None:
-            self._pool.shutdown(wait=True, cancel_futures=True)
-            self._pool = None
+        self._stop()
 
     def map(self, jobs: Iterable[Job]) -> Iterator[list[Result]]:
         """Run all jobs; results come by the chunk, as they are done. Only a few chunks are in flight at any time."""
@@ -54,22 +52,22 @@ class Workers(Generic[Job, Result]):
                 yield self.run(chunk)
             return
         flying: dict[Future[list[Result]], list[Job]] = {}
-        while True:
+        chunk = list(islice(waiting, self.chunk))
+        while chunk or flying:
             try:
-                while len(flying) < 3 * self.jobs and (chunk := list(islice(waiting, self.chunk))):
+                while chunk and len(flying) < 3 * self.jobs:
                     flying[self._submit(chunk)] = chunk
-                if not flying:
-                    return
-                done, _ = wait(flying, return_when=FIRST_COMPLETED)
-                for future in done:
+                    chunk = list(islice(waiting, self.chunk))
+                for future in wait(flying, return_when=FIRST_COMPLETED).done:
                     results = future.result()
                     del flying[future]
                     yield results
             except BrokenProcessPool:
-                self._pool = None
-                suspects = [job for chunk in flying.values() for job in chunk]
+                suspects = [job for jobs_of_chunk in flying.values() for job in jobs_of_chunk]
                 flying = {}
+                self._stop()
                 yield [self._alone(job) for job in suspects]
+                self._stop()
 
     def _submit(self, chunk: list[Job]) -> Future[list[Result]]:
         if self._pool is None:
@@ -83,8 +81,13 @@ class Workers(Generic[Job, Result]):
         try:
             return self._pool.submit(self.run, [job]).result()[0]
         except BrokenProcessPool:
-            self._pool = None
+            self._stop()
             return self.lost(job)
+
+    def _stop(self) -> None:
+        if self._pool is not None:
+            self._pool.shutdown(wait=True, cancel_futures=True)
+            self._pool = None
 
     @staticmethod
     def _start(jobs: int) -> ProcessPoolExecutor:
