@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from elsewhere.benchmark.evaluate import PROBABILITY, Judge, labelled
-from elsewhere.study.seal import HeldOut
+from elsewhere.study.held_out import HeldOut
 from elsewhere.tasks.classification_metrics import score_classification
 from elsewhere.training import Deployed
 

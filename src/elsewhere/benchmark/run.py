@@ -24,7 +24,8 @@ from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.files import atomic, write_text
 from elsewhere.methods import card
 from elsewhere.study.cache import Cache
-from elsewhere.study.seal import Development, HeldOut, seal
+from elsewhere.study.held_out import HeldOut
+from elsewhere.study.seal import Development, seal
 from elsewhere.study.study import Study, open_study
 from elsewhere.training import Settings, Trained, load_model, train
 
