@@ -9,7 +9,7 @@ import tiny
 from PIL import Image
 
 from elsewhere.benchmark.content import study_digest
-from elsewhere.benchmark.plan import plan
+from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.spec import RunSpec, slug
 from elsewhere.errors import SettingsError, StudyError
 from elsewhere.study.hashes import FileHashes

@@ -137,13 +137,13 @@ def test_mean_over_sites_as_the_bootstrap_of_independent_sites_has_it() -> None:
 
 
 def test_calibration_bins_by_hand() -> None:
-    probabilities = np.array([[0.9, 0.4, 0.95], [0.1, 0.6, 0.05]], dtype=np.float32)
+    probabilities = np.array([[0.9, 0.41, 0.95], [0.1, 0.59, 0.05]], dtype=np.float32)
     bins = calibration_bins(probabilities, np.array([True, False, True]))
     count = np.zeros(BINS, dtype=int)
-    count[[13, 8, 14]] = 1  # 0.9 in (13/15, 14/15], 0.6 in (8/15, 9/15], 0.95 in (14/15, 1]
+    count[[13, 8, 14]] = 1  # 0.9 in (13/15, 14/15], 0.59 in (8/15, 9/15], 0.95 in (14/15, 1]
     assert bins["bin_count"] == count.tolist()
     assert bins["bin_right"] == (count * (np.arange(BINS) != 8)).tolist()
-    assert sum(bins["bin_confidence"]) == pytest.approx(0.9 + 0.6 + 0.95)
+    assert sum(bins["bin_confidence"]) == pytest.approx(0.9 + 0.59 + 0.95)
 
 
 def test_a_site_called_na(tmp_path: Path) -> None:

@@ -1,13 +1,21 @@
-"""Leave-one-site-out: plan, runs, tables."""
+"""Leave-one-site-out: plan, runs, tables.
 
-from elsewhere.benchmark.benchmark import run_benchmark
-from elsewhere.benchmark.executor_local import LocalExecutor
-from elsewhere.benchmark.executor_ray import RayExecutor
-from elsewhere.benchmark.plan import plan
-from elsewhere.benchmark.run import execute
+What needs torch is imported when it is first asked for: a worker process, and the report, need not wait for all of it.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
 from elsewhere.benchmark.spec import RunSpec
-from elsewhere.benchmark.summary import Summary, print_summary, summarise
-from elsewhere.benchmark.tables import write_tables
+
+if TYPE_CHECKING:
+    from elsewhere.benchmark.benchmark import run_benchmark
+    from elsewhere.benchmark.executor_local import LocalExecutor
+    from elsewhere.benchmark.executor_ray import RayExecutor
+    from elsewhere.benchmark.planning import plan
+    from elsewhere.benchmark.run import execute
+    from elsewhere.benchmark.summary import Summary, print_summary, summarise
+    from elsewhere.benchmark.tables import write_tables
 
 __all__ = [
     "LocalExecutor",
@@ -21,3 +29,21 @@ __all__ = [
     "summarise",
     "write_tables",
 ]
+
+_LATER = {
+    "LocalExecutor": "executor_local",
+    "RayExecutor": "executor_ray",
+    "Summary": "summary",
+    "execute": "run",
+    "plan": "planning",
+    "print_summary": "summary",
+    "run_benchmark": "benchmark",
+    "summarise": "summary",
+    "write_tables": "tables",
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name in _LATER:
+        return getattr(import_module(f"elsewhere.benchmark.{_LATER[name]}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

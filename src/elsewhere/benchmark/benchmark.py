@@ -18,7 +18,7 @@ from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.display import Display, clock
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
 from elsewhere.benchmark.executor_ray import RayExecutor
-from elsewhere.benchmark.plan import plan
+from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.record import finished, read_done, versions
 from elsewhere.benchmark.run import execute
 from elsewhere.benchmark.spec import REFERENCE, RunSpec

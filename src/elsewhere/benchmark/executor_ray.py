@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import importlib.util
 import os
+import socket
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ class RayExecutor:
         os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
         import ray
 
+        _require_answer(address)
         self.work, self.cpus, self.gpus = work, cpus, gpus
         self.starts = 0
         self._ray = ray
@@ -47,8 +49,7 @@ class RayExecutor:
                 **(init or {}),
             )
         except (ConnectionError, RuntimeError, ValueError, TypeError) as error:
-            first = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
-            raise RunError(f"--ray {address}: no cluster can be reached there ({first})") from error
+            raise _unreachable(address, str(error)) from error
 
     def run(self, specs: Sequence[RunSpec], benchmark: Path, emit: Emit) -> Iterator[Outcome]:
         """Do all runs; outcomes come as runs end. Leaving early cancels what is under way."""
@@ -81,6 +82,22 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
+
+
+def _require_answer(address: str) -> None:
+    """Ray itself tries for minutes where nobody listens, and says nothing."""
+    host, colon, port = address.removeprefix("ray://").rpartition(":")
+    if not colon or not port.isdigit():
+        return  # "auto" and "local"
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise _unreachable(address, str(error)) from error
+
+
+def _unreachable(address: str, why: str) -> RunError:
+    first = (why.strip().splitlines() or ["no reason given"])[0]
+    return RunError(f"--ray {address}: no cluster can be reached there ({first}); wanted auto, local or HOST:PORT")
 
 
 def _on_the_cluster(work: Work, spec: RunSpec, benchmark: str, threads: int) -> Outcome:
