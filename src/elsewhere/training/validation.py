@@ -14,11 +14,15 @@ from torch import Tensor
 
 from elsewhere.methods import Method
 from elsewhere.study.case import StoredCase
+from elsewhere.study.preprocessing import Stats
 from elsewhere.tasks import predict
 from elsewhere.tasks.classification_metrics import score_classification
 
 if TYPE_CHECKING:
     from elsewhere.study.seal import Development
+
+TOGETHER = 16
+"""Images to classify at a time, where all are of one size."""
 
 
 @dataclass(frozen=True)
@@ -63,10 +67,14 @@ def validate(
     """
     method.eval()
     seen = []
-    for index in range(fabric.global_rank, len(cases), fabric.world_size):
-        stored = development.load(cases[index])
-        raw = torch.from_numpy(np.array(stored.image)).to(fabric.device)
-        image = development.preprocessing.normalise(raw, stored)[None]
+    mine = range(fabric.global_rank, len(cases), fabric.world_size)
+    alike = development.preprocessing.size is not None and method.task.kind == "classification"
+    at_once = TOGETHER if alike else 1
+    for first in range(0, len(mine), at_once):
+        indices = mine[first : first + at_once]
+        stored = [development.load(cases[index]) for index in indices]
+        raw = torch.from_numpy(np.stack([each.image for each in stored])).to(fabric.device)
+        image = development.preprocessing.normalise(raw, Stats.of(*stored))
         with fabric.autocast():
             probabilities = predict(
                 method,
@@ -76,7 +84,8 @@ def validate(
                 overlap=overlap,
                 multiple_of=multiple_of,
             )
-        seen.append(_judge(method, index, stored, probabilities.float()))
+        for i, (index, each) in enumerate(zip(indices, stored, strict=True)):
+            seen.append(_judge(method, index, each, probabilities[i : i + 1].float()))
     method.train()
     if fabric.world_size > 1:
         everyone: list[list[_Seen]] = [[] for _ in range(fabric.world_size)]
