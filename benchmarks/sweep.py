@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import csv
+import importlib
 import json
 import tempfile
 import time
@@ -35,8 +36,7 @@ def timed(spec: RunSpec, folder: Path, emit: Emit) -> None:
 
 @contextlib.contextmanager
 def validations_timed() -> Iterator[list[float]]:
-    import elsewhere.training.train as room
-
+    room: Any = importlib.import_module("elsewhere.training.train")  # `training.train` itself is the function
     seconds: list[float] = []
     validate = room.validate
 
@@ -82,7 +82,7 @@ def sweep(study: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]
         work=timed,
     )
     wall = time.perf_counter() - begin
-    runs = sorted((out / "benchmark" / "runs").glob("*/*/*"))
+    runs = sorted(path.parent for path in (out / "benchmark" / "runs").glob("*/*/*/log.csv"))
     state = json.loads((out / "benchmark" / "benchmark.json").read_text())
     done = [json.loads((run / "done.json").read_text())["seconds"] for run in runs if (run / "done.json").exists()]
     training = sum(training_seconds(run / "log.csv") for run in runs)

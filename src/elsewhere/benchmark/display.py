@@ -97,15 +97,13 @@ class Display:
             return
         self._spoken[run] = now
         where = f"{message.get('step', 0)}/{message.get('steps', 0)}"
-        text = escape(f"{self.specs[run].title}: {message.get('stage', '')} {where} {note(message)}".rstrip())
+        text = escape(f"{self.specs[run].title}: {where} {note(message)}".rstrip())
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
 def note(message: Mapping[str, Any]) -> str:
     """Loss, metric and time left of a message, as far as it has them."""
-    parts = []
-    if message.get("stage") != "training":
-        parts.append(str(message.get("stage", "")))
+    parts = [str(message.get("stage", ""))]
     for name in ("loss", "metric"):
         value = message.get(name)
         if isinstance(value, int | float) and math.isfinite(value):

@@ -17,6 +17,7 @@ from elsewhere.benchmark.display import clock
 from elsewhere.benchmark.record import read_done
 from elsewhere.benchmark.spec import ORACLE, RunSpec
 from elsewhere.benchmark.summary import METRIC_NAMES, Summary, read_plan, read_results, summarise
+from elsewhere.benchmark.tables import write_tables
 from elsewhere.errors import RunError
 from elsewhere.files import write_text
 from elsewhere.report.pictures import picture
@@ -45,9 +46,11 @@ def write_report(folder: Path | str) -> Path:
         RunError: there is no benchmark in the folder, or it cannot be written.
     """
     folder = Path(folder)
-    if not (folder / "plan.json").is_file() or not (folder / "results.csv").is_file():
-        raise RunError(f"{folder}: no benchmark here (no plan.json with results.csv); run 'elsewhere benchmark' first")
+    if not (folder / "plan.json").is_file():
+        raise RunError(f"{folder}: no benchmark here (no plan.json); run 'elsewhere benchmark' first")
     question, specs = read_plan(folder)
+    if not (folder / "results.csv").is_file():  # interrupted before its first table
+        write_tables(folder, specs)
     runs = [_run(folder, spec) for spec in specs]
     summaries = summarise(folder)
     methods = list(dict.fromkeys(spec.method for spec in specs))
