@@ -115,10 +115,7 @@ def study_check(
     if as_json:
         typer.echo(report.to_json())
     else:
-        console = Console()
-        if report.problems:
-            console.print(report.table())
-        console.print(report.summary)
+        Console().print(report.table() if report.problems else report.summary)
     raise typer.Exit(1 if report.failed else 0)
 
 

@@ -88,3 +88,15 @@ def test_written_down_it_reads_back_as_the_same_study(tmp_path: Path) -> None:
     assert again.inferred == ("dims",)
     assert (again.classes, again.sites, again.name) == (("no", "yes"), ("m0", "m1"), study.name)
     assert "intensity: none" in study_yaml(again)
+
+
+def test_the_name_of_health_comes_first_so_that_the_positive_class_is_the_finding() -> None:
+    from elsewhere.study.case import Case
+    from elsewhere.study.inference import classes_of_names
+
+    def cases(*labels: str) -> list[Case]:
+        return [Case(str(i), {}, label, "a", str(i)) for i, label in enumerate(labels * 2)]
+
+    assert classes_of_names(cases("abnormal", "normal"), "x") == ("normal", "abnormal")
+    assert classes_of_names(cases("tumour", "Healthy", "cyst"), "x") == ("Healthy", "cyst", "tumour")
+    assert classes_of_names(cases("10", "9", "0"), "x") == ("0", "9", "10")

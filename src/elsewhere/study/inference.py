@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from elsewhere.study.study import Study
 
 # More values than this in masks that nobody declared is a grey image or a lossy one, not a label map (our choice).
+HEALTHY = ("normal", "healthy", "negative", "control", "benign", "none", "no", "absent", "background")
 MOST_INFERRED_VALUES = 200
 _FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
@@ -70,13 +71,15 @@ def declared_classes(config: StudyConfig, task: str, where: str) -> tuple[tuple[
 
 
 def classes_of_names(cases: Sequence[Case], where: str) -> tuple[str, ...]:
-    """Class names of a classification, in alphabetical (or numerical) order.
+    """Class names of a classification, in alphabetical (or numerical) order, a name of health before all others.
+
+    The second of two classes is the positive one of F1, average precision and Brier score: it shall be the finding.
 
     Raises:
         StudyError: there is only one class, or nearly every case has its own.
     """
     counts = Counter(case.label for case in cases if isinstance(case.label, str))
-    names = sorted(counts, key=lambda name: (0, float(name), name) if _is_number(name) else (1, 0.0, name))
+    names = sorted(counts, key=_order)
     if len(names) < 2:
         found = f"only the class '{names[0]}'" if names else "no label"
         raise StudyError(f"{where}: column 'label' has {found}; declare 'classes' in study.yaml if there are others")
@@ -86,6 +89,12 @@ def classes_of_names(cases: Sequence[Case], where: str) -> tuple[str, ...]:
             f"'{names[0]}'; wanted class names or paths of masks (declare 'classes' in study.yaml if these are right)"
         )
     return tuple(names)
+
+
+def _order(name: str) -> tuple[int, float, str]:
+    if name.lower() in HEALTHY:
+        return (0, 0.0, name)
+    return (1, float(name), name) if _is_number(name) else (2, 0.0, name)
 
 
 def classes_of_values(values: set[int], where: str) -> tuple[tuple[str, ...], dict[int, int]]:
