@@ -168,7 +168,7 @@ def test_a_study_made_in_python() -> None:
     ("path", "options", "sites", "task", "dims", "classes"),
     [
         ("retina-vessels", {}, 4, "segmentation", 2, ("background", "foreground")),
-        ("cxr", {}, 3, "classification", 2, ("abnormal", "normal")),
+        ("cxr", {}, 3, "classification", 2, ("normal", "abnormal")),
         ("tcga-lgg/manifest-flair.csv", {}, 4, "segmentation", 3, ("background", "foreground")),
         ("tcga-lgg/manifest.csv", {"site_column": "sequence"}, 3, "segmentation", 3, ("background", "foreground")),
         ("hippocampus", {}, 1, "segmentation", 3, ("background", "class_1", "class_2")),
