@@ -15,8 +15,8 @@ from scipy import ndimage
 SIDE = 288
 """Shorter images are enlarged to about this, so that outlines stay thin."""
 
-TRUTH, PREDICTION = (0, 200, 255), (255, 170, 0)
-"""Cyan and orange: told apart by people who do not see red and green apart, seen on grey and on a red fundus."""
+TRUTH, PREDICTION = (0, 230, 255), (255, 64, 255)
+"""Cyan and magenta: neither is in tissue, and their brightness tells them apart for those who do not see the hue."""
 
 
 def picture(npz: Path) -> str:
