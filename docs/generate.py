@@ -1,6 +1,6 @@
 """Writes `reference/cli.md` and the table of `reference/methods.md` from the program itself; a test compares.
 
-    python docs/generate.py
+python docs/generate.py
 """
 
 from __future__ import annotations
@@ -28,8 +28,8 @@ CLI_INTRODUCTION = """\
 `elsewhere COMMAND --help` says the same. Options with `...` take several values: `--held-out north east` and
 `--held-out north --held-out east` are the same.
 
-An error is one sentence on standard error; `--debug`, before or after the command, adds the traceback. Exit codes: 0 all went
-well; 1 something failed (a run, or `study check` found an error); 2 the command line is wrong; 130 interrupted.
+An error is one sentence on standard error; `--debug`, before or after the command, adds the traceback. Exit codes: 0
+all went well; 1 something failed (a run, or `study check` found an error); 2 the command line is wrong; 130 interrupted.
 """
 
 
@@ -50,7 +50,11 @@ def cli_page() -> str:
         arguments = [p for p in shown if p.param_type_name == "argument"]
         options = [p for p in shown if p.param_type_name != "argument"]
         if not hasattr(command, "commands"):
-            usage = [path, *(_metavar(p) for p in arguments), *(f"{p.opts[0]} {_metavar(p)}" for p in options if p.required)]
+            usage = [
+                path,
+                *(_metavar(p) for p in arguments),
+                *(f"{p.opts[0]} {_metavar(p)}" for p in options if p.required),
+            ]
             parts.append(f"```\n{' '.join(usage)}{' [OPTIONS]' if options else ''}\n```\n")
         if arguments or options:
             rows = [(f"`{_metavar(p)}`", _sentences(p.help)) for p in arguments]
