@@ -108,13 +108,14 @@ def _judge(method: Method, index: int, stored: StoredCase, probabilities: Tensor
 
 
 def mean_dice(predicted: Tensor, target: Tensor, n_classes: int) -> float:
-    """Mean over foreground classes of Dice; 1 where a class is in neither, as the metric in the tables."""
+    """Dice of class `all`, as in the tables: mean over the foreground classes in either mask, 1 where there is none."""
     scores = []
     for index in range(1, n_classes):
         p, t = predicted == index, target == index
         size = int(p.sum() + t.sum())
-        scores.append(1.0 if size == 0 else 2 * int((p & t).sum()) / size)
-    return float(np.mean(scores))
+        if size > 0:
+            scores.append(2 * int((p & t).sum()) / size)
+    return float(np.mean(scores)) if scores else 1.0
 
 
 def _summarise(seen: Sequence[_Seen], kind: str) -> Validation:
