@@ -2,64 +2,24 @@ from __future__ import annotations
 
 import csv
 import errno
-import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pandas as pd
 import pytest
 import tiny
+from bench import THREE, Bench, weights
 from filelock import FileLock
-from rich.console import Console
 
-from elsewhere.benchmark import run_benchmark
 from elsewhere.benchmark.spec import slug
 from elsewhere.errors import RunError
 from elsewhere.study.cache import Cache
-
-THREE = {"A": 6, "B": 6, "C": 6}
-
-
-class Bench:
-    """A benchmark of one method and one seed, quickly; `said` is what it printed."""
-
-    def __init__(self, out: Path) -> None:
-        self.out = out
-        self.said = ""
-
-    def __call__(self, study: Path, *, changes: list[str] | None = None, **more: object) -> int:
-        console = Console(file=io.StringIO(), width=200)
-        question = {"methods": ["erm"], "steps": 2, "held_out": ["A"], **more}
-        code = run_benchmark(study, out=self.out, changes=changes or tiny.SETTINGS, console=console, **question)  # type: ignore[arg-type]
-        self.said = console.file.getvalue()  # type: ignore[attr-defined]
-        return code
-
-    def runs(self) -> list[Path]:
-        return sorted(path.parent for path in self.out.glob("runs/*/*/*/config.yaml"))
-
-    def results(self) -> pd.DataFrame:
-        return pd.read_csv(self.out / "results.csv", keep_default_na=False, na_values={"value": [""], "lo": [""]})
-
-
-@pytest.fixture
-def bench(tmp_path: Path) -> Bench:
-    return Bench(tmp_path / "out")
-
-
-@pytest.fixture
-def study(tmp_path: Path) -> Path:
-    return tiny.segmentation(tmp_path / "study", THREE)
-
-
-def weights(run: Path, rule: str = "last") -> bytes:
-    return (run / "model" / rule / "model.safetensors").read_bytes()
 
 
 def test_what_a_benchmark_leaves(bench: Bench, study: Path) -> None:
@@ -282,62 +242,3 @@ def test_site_names_of_any_kind(bench: Bench, tmp_path: Path) -> None:
     assert sorted(path.parent.name for path in bench.runs()) == sorted(
         slug(name) for name in ("<script>alert(1)</script>", "../../x", "Zürich/病院")
     )
-
-
-def garble(path: Path, rng: np.random.Generator) -> None:
-    tiny.save(path, rng.uniform(0, 255, (32, 32)))
-
-
-def garble_mask(path: Path, rng: np.random.Generator) -> None:
-    tiny.save(path, rng.random((32, 32)) > 0.5)
-
-
-@pytest.mark.parametrize(("folder", "spoil"), [("images", garble), ("masks", garble_mask)])
-def test_held_out_files_do_not_reach_the_weights(
-    bench: Bench, study: Path, tmp_path: Path, folder: str, spoil: Callable[[Path, np.random.Generator], None]
-) -> None:
-    """With patience, so that early stopping and selection are in it: garbage held out, the same weights bit for bit."""
-    changes = [*tiny.SETTINGS, "patience=1", "learning_rate=0.05"]
-    assert bench(study, changes=changes, steps=8) == 0
-    for path in sorted((study / folder).glob("s0-*.png")):
-        spoil(path, np.random.default_rng(5))
-    spoiled = Bench(tmp_path / "spoiled")
-    assert spoiled(study, changes=changes, steps=8) == 0
-    (mine,), (theirs,) = bench.runs(), spoiled.runs()
-    assert mine.name != theirs.name, "another study, so another identity"
-    for rule in ("last", "source-val"):
-        assert weights(mine, rule) == weights(theirs, rule)
-    steps = [json.loads((run / "done.json").read_text())["steps"] for run in (mine, theirs)]
-    assert steps[0] == steps[1]
-    assert not bench.results()["value"].equals(spoiled.results()["value"]), "the evaluation did see the garbage"
-
-
-def test_every_opening_is_written_down(bench: Bench, study: Path) -> None:
-    bench(study, selection=["source-val", "last"])
-    (run,) = bench.runs()
-    lines = [json.loads(line) for line in (run / "openings.jsonl").read_text().splitlines()]
-    assert [line["reason"] for line in lines] == ["evaluation, source-val", "evaluation, last"]
-    assert all(line["model_sha256"] and line["cases"] == 6 for line in lines)
-
-
-def test_oracle_selection_is_stamped_and_apart(bench: Bench, study: Path) -> None:
-    assert bench(study, selection=["source-val", "oracle"]) == 0
-    assert len(bench.runs()) == 2
-    assert "ORACLE" in bench.said
-    assert set(bench.results()["selection"]) == {"source-val", "oracle"}
-    oracle = next(run for run in bench.runs() if "oracle" in run.name)
-    honest = next(run for run in bench.runs() if "oracle" not in run.name)
-    assert "oracle selection" in (oracle / "openings.jsonl").read_text()
-    assert "oracle selection" not in (honest / "openings.jsonl").read_text()
-    assert weights(oracle) == weights(honest), "looking at the held-out site chooses, it does not train"
-
-
-def test_reference_judges_every_patient_of_the_site_once(bench: Bench, study: Path) -> None:
-    assert bench(study, reference=True) == 0
-    results = bench.results()
-    mine = results[(results["method"] == "reference") & (results["seed"] == "all")]
-    assert (mine["n_patients"] == 6).all()
-    assert set(mine["split"]) == {"held-out"}
-    cases = pd.read_csv(bench.out / "cases.csv")
-    cases = cases[(cases["method"] == "reference") & (cases["class"] == "all") & (cases["metric"] == "dice")]
-    assert sorted(cases["patient"]) == [f"0-{i}" for i in range(6)]
