@@ -92,23 +92,23 @@ def run_benchmark(
     if not numbers:
         raise SettingsError("--seeds: found 0, wanted at least 1")
     folder = None if cache is None else Path(cache)
+    opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
+    specs = plan(
+        opened,
+        methods,
+        numbers,
+        held_out,
+        settings,
+        options,
+        selection,
+        reference,
+        path=Path(study),
+        site_column=site_column,
+        allow_outside=allow_outside,
+        cache=folder,
+        content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
+    )
     with folder_lock(out, "a benchmark"):
-        opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
-        specs = plan(
-            opened,
-            methods,
-            numbers,
-            held_out,
-            settings,
-            options,
-            selection,
-            reference,
-            path=Path(study),
-            site_column=site_column,
-            allow_outside=allow_outside,
-            cache=folder,
-            content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
-        )
         _write_question(out, opened, specs)
         waiting = [spec for spec in specs if not finished(out / spec.folder, spec)]
         _print_question(console, opened, specs, waiting, settings.resolved(opened.task, opened.dims))

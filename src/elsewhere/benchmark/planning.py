@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elsewhere import networks
 from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.errors import SettingsError
@@ -65,17 +66,20 @@ def plan(
         content: hash of what the study holds (`study_digest`).
 
     Raises:
-        SettingsError: an unknown selection rule, a method named twice, options for a method that is not run.
+        SettingsError: an unknown selection rule, a method named twice, options for a method that is not run; a network
+            that there is not or that is for another task, or an option that it does not have.
         StudyError: an unknown site.
     """
     _check(methods, options, selection)
     seeds = list(seeds)
+    settings = settings.resolved(study.task, study.dims)
+    _check_network(str(settings.network), settings.network_options, study)
     shared: dict[str, Any] = {
         "study": str(path.resolve() if path is not None else study.root),
         "site_column": site_column,
         "allow_outside": allow_outside,
         "cache": None if cache is None else str(cache.resolve()),
-        "settings": settings.resolved(study.task, study.dims).model_dump(mode="json"),
+        "settings": settings.model_dump(mode="json"),
     }
     honest = tuple(rule for rule in SELECTIONS if rule in selection and rule != ORACLE)
     rules = [chosen for chosen in (honest, (ORACLE,) if ORACLE in selection else ()) if chosen]
@@ -145,3 +149,12 @@ def _check(methods: Sequence[str], options: Mapping[str, Any], selection: Sequen
     if unknown or not selection:
         found = repr(unknown[0]) if unknown else "nothing"
         raise SettingsError(f"--selection: found {found}, wanted one or more of: {', '.join(SELECTIONS)}")
+
+
+def _check_network(name: str, options: Mapping[str, Any], study: Study) -> None:
+    """Say it now: otherwise every run would fail with the same sentence."""
+    entry = networks.get(name)
+    if study.task not in entry.kinds or study.dims not in entry.dims:
+        fit = ", ".join(networks.names(study.task, study.dims))
+        raise SettingsError(f"network {name} is not for {study.task} in {study.dims}D; wanted one of: {fit}")
+    networks.resolve(name, options)
