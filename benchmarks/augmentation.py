@@ -76,7 +76,8 @@ class OurBatches(Dataset[tuple[Tensor, Tensor]]):
 
     def __getitem__(self, index: list[int]) -> tuple[Tensor, Tensor]:
         generator = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
-        image, mask = self.images[index].float(), self.masks[index]
+        chosen = torch.tensor(index)
+        image, mask = self.images.index_select(0, chosen).float(), self.masks.index_select(0, chosen)
         moved = self.spatial.apply(image, self.spatial.draw(image.shape, generator), mask)
         assert moved.target is not None
         return self.scanner(moved.image, generator), moved.target.float()

@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from elsewhere.acquisition.mechanism import Between, Mechanism, Parameters, per_axis
+from elsewhere.acquisition.mechanism import Between, Mechanism, Parameters, lead, per_axis
 
 TRUNCATE = 4.0
 """The kernel ends at this many standard deviations, as in SciPy."""
@@ -26,21 +26,39 @@ def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
             nothing.
     """
     sigma = per_axis(sigma, image)
-    batch, channels, *spatial = image.shape
-    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(spatial) - 1]
     radii = (sigma.detach().amax(0) * TRUNCATE + 0.5).floor().long().tolist()
     # Padded once for all axes: going on with the edge values commutes with blurring along another axis.
-    padding = [radius for radius in reversed(radii) for _ in range(2)]
-    image = F.pad(image, padding, mode="replicate").view(
-        1, batch * channels, *(n + 2 * r for n, r in zip(spatial, radii, strict=True))
-    )
+    image = F.pad(image, [radius for radius in reversed(radii) for _ in range(2)], mode="replicate")
     for axis, radius in enumerate(radii):
         if radius > 0:
-            shape = [batch * channels, 1, *(1,) * len(spatial)]
-            shape[2 + axis] = -1
-            kernel = gaussian_kernel(sigma[:, axis], radius).repeat_interleave(channels, 0).view(shape)
-            image = convolve(image, kernel, groups=batch * channels)
-    return image.view(batch, channels, *spatial)
+            kernel = gaussian_kernel(sigma[:, axis], radius)
+            # On a CPU a convolution with a kernel of its own for each image and channel is slow.
+            by_shifts = image.device.type == "cpu" and radius <= 12
+            image = (_sum_of_shifts if by_shifts else _convolve)(image, kernel, 2 + axis)
+    return image
+
+
+def _sum_of_shifts(image: Tensor, kernel: Tensor, axis: int) -> Tensor:
+    """Each image with its symmetric kernel (B, 2 radius + 1) along an axis, which gets shorter by 2 radius."""
+    radius = kernel.shape[1] // 2
+    length = image.shape[axis] - 2 * radius
+    weights = [lead(weight, image) for weight in kernel.unbind(1)]
+    total = image.narrow(axis, radius, length) * weights[radius]
+    for step in range(1, radius + 1):
+        pair = image.narrow(axis, radius - step, length) + image.narrow(axis, radius + step, length)
+        total = total.addcmul_(pair, weights[radius + step])
+    return total
+
+
+def _convolve(image: Tensor, kernel: Tensor, axis: int) -> Tensor:
+    """As `_sum_of_shifts`, by one convolution with a group for each image and channel."""
+    batch, channels, *spatial = image.shape
+    convolve = (F.conv1d, F.conv2d, F.conv3d)[len(spatial) - 1]
+    shape = [batch * channels, 1, *(1,) * len(spatial)]
+    shape[axis] = -1
+    kernels = kernel.repeat_interleave(channels, 0).view(shape)
+    blurred = convolve(image.reshape(1, batch * channels, *spatial), kernels, groups=batch * channels)
+    return blurred.view(batch, channels, *blurred.shape[2:])
 
 
 def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:

@@ -34,7 +34,7 @@ def gamma(image: Tensor, gamma: Tensor) -> Tensor:
     unit, low, span = to_unit(image)
     # Not exactly 0: there the slope of a power below 1 is infinite, and infinity times 0 is NaN.
     power = unit.clamp_min_(torch.finfo(image.dtype).tiny).pow_(lead(gamma, image))
-    return torch.addcmul(low, power, span)
+    return (power * span).add_(low)
 
 
 def linear(image: Tensor, gain: Tensor, offset: Tensor) -> Tensor:

@@ -21,6 +21,7 @@ from elsewhere.acquisition.mechanism import (
     Between,
     Parameters,
     draw_uniform,
+    images_at_once,
     parse_probability,
     parse_range,
 )
@@ -259,11 +260,10 @@ class Spatial:
         ]
 
         def move(values: Tensor, mode: Mode, fill: Fill) -> Tensor:
-            if grid is not None and len(bent) == n:
-                return resample(values, grid, mode, fill)
             out = values.new_empty(*values.shape[:2], *size)
-            if grid is not None:
-                out[bent] = resample(values[bent], grid, mode, fill)
+            at_once = images_at_once(values)
+            for which, points in zip(bent.split(at_once), grid.split(at_once), strict=True) if grid is not None else ():
+                out.index_copy_(0, which, resample(values.index_select(0, which), points, mode, fill))
             for i, axes, origin in copied:
                 out[i : i + 1] = crop(flip(values[i : i + 1], axes), origin, size, fill)
             return out

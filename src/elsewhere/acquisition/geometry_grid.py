@@ -97,19 +97,26 @@ def sampling_grid(
     if flips is not None:
         constant = torch.where(flips, -constant, constant)
     slopes = back * step[:, :, None]
-    ramps = [torch.arange(length, dtype=torch.float32, device=device) - (length - 1) / 2 for length in size]
-    bend = None if displacement is None else spline_field(displacement * (step * extent)[(...,) + (None,) * dims], size)
+    # The affine part is a sum of one ramp an axis, (B, D, 1, ..., length, ..., 1) each.
+    ramps = []
+    for axis, length in enumerate(size):
+        line = torch.arange(length, dtype=torch.float32, device=device) - (length - 1) / 2
+        ramps.append((slopes[:, :, axis, None] * line).view(n, dims, *_along(axis, length, dims)))
+    ramps[0] = ramps[0] + constant.view(n, dims, *[1] * dims)
+    if dims == 2:  # as complex numbers, x + iy, one addition writes both coordinates side by side
+        rows, columns = (torch.complex(ramp[:, 1], ramp[:, 0]) for ramp in ramps)
+        grid = torch.view_as_real(rows + columns)
+    else:
+        grid = torch.stack((ramps[0] + ramps[1] + ramps[2]).unbind(1)[::-1], dim=-1)
+    if displacement is not None:
+        field = spline_field(displacement * (step * extent)[(...,) + (None,) * dims], size)
+        grid = grid + field.flip(1).movedim(1, -1)
+    return grid
 
-    coordinates = []
-    for out in range(dims):
-        # The affine part is a sum of one ramp an axis, so broadcasting makes it with D - 1 full-size additions.
-        total = constant[:, out].reshape(n, *([1] * dims))
-        for axis in range(dims):
-            view = [n, *[1] * dims]
-            view[1 + axis] = size[axis]
-            total = total + (slopes[:, out, axis, None] * ramps[axis]).reshape(view)
-        coordinates.append(total if bend is None else total + bend[:, out])
-    return torch.stack(coordinates[::-1], dim=-1)
+
+def _along(axis: int, length: int, dims: int) -> list[int]:
+    """The shape of a line of `length` that lies along one of `dims` axes."""
+    return [length if other == axis else 1 for other in range(dims)]
 
 
 def resample(values: Tensor, grid: Tensor, mode: Mode = "linear", fill: Fill = "zeros") -> Tensor:

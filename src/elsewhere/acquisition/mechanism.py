@@ -157,6 +157,15 @@ def per_axis(parameter: Tensor, image: Tensor) -> Tensor:
     return (parameter[:, None] if parameter.ndim == 1 else parameter).expand(image.shape[0], dims)
 
 
+def images_at_once(image: Tensor) -> int:
+    """How many images of a batch (B, ...) to work on together.
+
+    On a CPU as many as stay in its cache from one operation to the next, about 2^18 numbers (1 MB) and at least one
+    image; on any other device all.
+    """
+    return max(1, 2**18 // max(1, image[:1].numel()) if image.device.type == "cpu" else len(image))
+
+
 def extent(image: Tensor) -> tuple[Tensor, Tensor]:
     """Lowest value and span (highest minus lowest) of each image over channels and space, both (B, 1, 1, ...)."""
     axes = tuple(range(1, image.ndim))

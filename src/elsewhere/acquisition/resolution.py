@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from elsewhere.acquisition.mechanism import Between, Mechanism, Parameters, per_axis
@@ -28,27 +29,57 @@ def resolution_loss(image: Tensor, factor: Tensor) -> Tensor:
             (B, dims) or (1, dims) for each. 1 changes nothing.
     """
     factor = per_axis(factor, image)
-    coarse = (factor.detach() > 1).any(0).tolist()
-    for axis, needed in enumerate(coarse):
-        if needed:
-            size = image.shape[2 + axis]
-            matrix = resolution_matrix(factor[:, axis], size).transpose(1, 2)
-            lines = image.movedim(2 + axis, -1)
-            image = torch.bmm(lines.flatten(1, -2), matrix).view(lines.shape).movedim(-1, 2 + axis)
+    largest = factor.detach().amax(0).tolist()
+    for axis, most in enumerate(largest):
+        if most > 1:
+            index, weight = coarse_weights(factor[:, axis], image.shape[2 + axis], most)
+            # Whole lines are added up: along the last axis that needs it transposed.
+            lines = image.mT if 2 + axis == image.ndim - 1 else image
+            lines = weighted_lines(lines, index, weight, min(2 + axis, image.ndim - 2))
+            image = lines.mT if 2 + axis == image.ndim - 1 else lines
     return image.contiguous()
 
 
-def resolution_matrix(factor: Tensor, size: int) -> Tensor:
-    """What `resolution_loss` does to one axis of `size` voxels, as matrices (B, size, size) from factors (B,)."""
-    width = factor[:, None, None]
+def coarse_weights(factor: Tensor, size: int, most: float) -> tuple[Tensor, Tensor]:
+    """What `resolution_loss` does to one axis of `size` voxels: which voxels go into each, and how much of them.
+
+    Args:
+        factor: (B,), none above `most`.
+        size: voxels along the axis.
+        most: a number, which decides how many voxels are needed.
+
+    Returns:
+        index and weight (B, size, K): a voxel becomes the sum of weight times the voxels at index.
+    """
+    width = factor[:, None]
     number = torch.arange(size, device=factor.device, dtype=factor.dtype)
-    last = torch.ceil(size / factor.detach()).clamp(1, size)[:, None, None] - 1
-    cell, voxel = number[:, None], number[None, :]
-    overlap = (torch.minimum((cell + 1) * width, voxel + 1) - torch.maximum(cell * width, voxel)).clamp_min(0)
-    overlap = overlap * (cell <= last)
-    average = overlap / overlap.sum(2, keepdim=True).clamp_min(torch.finfo(factor.dtype).tiny)
-    place = torch.minimum(((number[:, None] + 0.5) / width - 0.5).clamp_min(0), last)
-    return torch.bmm((1 - (place - number[None, :]).abs()).clamp_min(0), average)
+    last = torch.ceil(size / width.detach()).clamp(1, size) - 1
+    place = torch.minimum(((number + 0.5) / width - 0.5).clamp_min(0), last)
+    cell = place.detach().floor()  # each voxel lies between the centres of this coarse voxel and the next
+    first = (cell * width.detach()).floor()
+    voxel = first[..., None] + torch.arange(math.ceil(2 * most) + 1, device=factor.device)
+
+    def share(cell: Tensor) -> Tensor:
+        start, end = cell * width, ((cell + 1) * width).clamp_max(size)
+        overlap = torch.minimum(end[..., None], voxel + 1) - torch.maximum(start[..., None], voxel)
+        return overlap.clamp_min(0) / (end - start)[..., None]
+
+    weight = torch.lerp(share(cell), share(torch.minimum(cell + 1, last)), (place - cell)[..., None])
+    return voxel.clamp_max(size - 1).long(), weight
+
+
+def weighted_lines(image: Tensor, index: Tensor, weight: Tensor, axis: int) -> Tensor:
+    """Sums of weighted lines of `image` (B, C, *spatial) along `axis`; index and weight (B, size, K)."""
+    batch, size, number = index.shape
+    before, after = image.shape[1:axis].numel(), image.shape[axis + 1 :].numel()
+    lines = image.reshape(batch * before * size, after)
+    start = torch.arange(batch * before, device=image.device).view(batch, before, 1, 1) * size
+    return F.embedding_bag(
+        (start + index[:, None]).view(-1, number),
+        lines,
+        per_sample_weights=weight[:, None].expand(-1, before, -1, -1).reshape(-1, number),
+        mode="sum",
+    ).view(image.shape)
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from elsewhere.acquisition.mechanism import Fixed, Mechanism, Parameters, parse_probability
+from elsewhere.acquisition.mechanism import Fixed, Mechanism, Parameters, images_at_once, parse_probability
 from elsewhere.errors import SettingsError
 
 
@@ -23,6 +23,15 @@ class Draw:
 
     on: tuple[Tensor, ...]
     parameters: tuple[Parameters, ...]
+
+    def of(self, part: slice, batch: int) -> Draw:
+        """What is done to a part of the `batch`; what was drawn for one image holds for all."""
+        masks, drawn = [], []
+        for on, parameters in zip(self.on, self.parameters, strict=True):
+            rows = slice(int(on[: part.start].sum()), int(on[: part.stop].sum()))
+            masks.append(on[part] if len(on) == batch else on)
+            drawn.append({k: v[rows] if len(on) == batch and len(v) > 1 else v for k, v in parameters.items()})
+        return Draw(tuple(masks), tuple(drawn))
 
     def as_dict(self) -> dict[str, Tensor]:
         """A plain dictionary of tensors, `"0.on"`, `"0.sigma"`, ..., to be saved."""
@@ -122,10 +131,20 @@ class Scanner:
         """
         if len(draw.on) != len(self.steps):
             raise SettingsError(f"Scanner: the draw has {len(draw.on)} steps, the scanner {len(self.steps)}")
-        ours = False  # whether `image` is a tensor of our own, which no autograd graph holds on to
-        for (mechanism, _), on, parameters in zip(self.steps, draw.on, draw.parameters, strict=True):
+        for on in draw.on:
             if on.shape[0] not in (1, image.shape[0]):
                 raise SettingsError(f"Scanner: the draw is for {on.shape[0]} images, the batch has {image.shape[0]}")
+        if not any(bool(on.any()) for on in draw.on):
+            return image
+        at_once = images_at_once(image)
+        starts = range(0, len(image), at_once)
+        parts = [self._apply(image[n : n + at_once], draw.of(slice(n, n + at_once), len(image))) for n in starts]
+        return parts[0] if len(parts) == 1 else torch.cat(parts)
+
+    def _apply(self, image: Tensor, draw: Draw) -> Tensor:
+        """All steps, one after the other."""
+        ours = False  # whether `image` is a tensor of our own, which no autograd graph holds on to
+        for (mechanism, _), on, parameters in zip(self.steps, draw.on, draw.parameters, strict=True):
             if bool(on.all()):
                 image, ours = mechanism.apply(image, parameters), False
             elif bool(on.any()):
