@@ -231,8 +231,8 @@ def report(folder: Annotated[Path, typer.Argument(metavar="DIR", help="a benchma
 @app.command()
 def demo(
     out: Annotated[Path, typer.Option(metavar="DIR", help="where the study and the benchmark go")] = Path("demo"),
-    steps: Annotated[int, typer.Option(min=1)] = 150,
-    jobs: Annotated[int, typer.Option(min=1)] = 2,
+    steps: Annotated[int, typer.Option(min=1, help="training steps of each run")] = 300,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at the same time")] = 2,
 ) -> None:
     """Simulate four hospitals, compare three methods leave-one-site-out, write the report (about 4 minutes)."""
     from elsewhere.benchmark import run_benchmark
