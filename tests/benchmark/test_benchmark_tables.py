@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ from elsewhere.benchmark.evaluate import BINS, calibration_bins
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.benchmark.summary import Cell, mean_of, summarise
 from elsewhere.benchmark.tables import write_tables
+from elsewhere.study.case import Fold
 
 
 def finish(out: Path, spec: RunSpec, cases: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
@@ -153,3 +155,49 @@ def test_a_site_called_na(tmp_path: Path) -> None:
     write_tables(tmp_path, specs)
     (summary,) = summarise(tmp_path)
     assert summary.rows[0].cells["NA"].value == pytest.approx(0.5)
+
+
+def test_two_trainings_of_a_reference_are_not_ranked_against_each_other(tmp_path: Path) -> None:
+    """The first is always surer of class b than the second: each ranks its own cases without a mistake."""
+    target = [0, 1, 0, 1, 0, 1]
+    positive = [0.6, 0.9, 0.7, 0.8, 0.1, 0.2]
+    parts = [0, 0, 0, 0, 1, 1]
+    specs = [dataclasses.replace(work.spec(0, "reference"), fold=Fold(("A",), (k, 2)), identity=str(k)) for k in (0, 1)]
+    for k, spec in enumerate(specs):
+        rows = [
+            who(spec, i) | {"probability:a": 1 - positive[i], "probability:b": positive[i], "target": target[i]}
+            for i in range(6)
+            if parts[i] == k
+        ]
+        finish(tmp_path, spec, [], rows)
+    table = write_tables(tmp_path, specs)
+    table = table[table["seed"] == "all"].set_index("metric")
+    assert roc_auc_score(target, positive) < 0.8
+    assert table.loc["auroc", "value"] == pytest.approx(1)
+    assert table.loc["average_precision", "value"] == pytest.approx(1)
+    assert table.loc["accuracy", "value"] == pytest.approx(3 / 6), "all else is of the whole set"
+    assert table.loc["auroc", "n_cases"] == 6
+
+
+def test_folds_that_share_patients_do_not_narrow_their_mean(tmp_path: Path) -> None:
+    """The in-domain test of a fold is of the patients of all other sites: with three sites each is in two folds."""
+    rng = np.random.default_rng(3)
+    values = rng.normal(0.6, 0.1, (3, 20))
+    specs = [work.spec(k, site=site) for k, site in enumerate("ABC")]
+    for k, spec in enumerate(specs):
+        cases = [
+            who(spec, i, split) | {"case": f"{j}-{i}", "patient": f"{j}-{i}", "class": "all", "metric": "dice"}
+            | {"value": values[j, i], "seed": 0}
+            for j in range(3)
+            for split in ["held-out" if j == k else "in-domain"]
+            for i in range(20)
+        ]  # fmt: skip
+        finish(tmp_path, spec, cases, [who(spec, 0)])
+    plan_file(tmp_path, specs)
+    write_tables(tmp_path, specs)
+    (row,) = summarise(tmp_path)[0].rows
+    assert row.mean is not None
+    assert row.home is not None
+    assert row.home.value == pytest.approx(row.mean.value), "the same 60 scores"
+    spread = np.quantile([rng.choice(values, 20, axis=1).mean() for _ in range(4000)], [0.025, 0.975])
+    assert row.home.hi - row.home.lo > np.diff(spread)[0], "the same 60 patients: as unsure as their mean, at least"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -17,10 +17,13 @@ from rich.table import Table
 
 from elsewhere.benchmark.record import finished
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
-from elsewhere.benchmark.tables import ALL, RESULTS
+from elsewhere.benchmark.tables import ALL, CASES, RANKING, RESULTS
 from elsewhere.methods import card
 
 PRIMARY = {"segmentation": "dice", "classification": "auroc"}
+
+Patients = Mapping[tuple[str, str], set[str]]
+"""Who was judged, by (fold, split)."""
 
 METRIC_NAMES = {
     "dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "hd95": "HD95", "assd": "ASSD", "auroc": "AUROC",
@@ -107,20 +110,34 @@ def summarise(out: Path, metric: str | None = None) -> list[Summary]:
     """
     question, specs = read_plan(out)
     results = read_results(out)
+    patients = read_patients(out)
     metric = metric or PRIMARY[question["task"]]
     results = results[(results["class"] == ALL) & (results["metric"] == metric)]
     rules = list(dict.fromkeys(rule for spec in specs for rule in spec.selection))
-    return [_summary(out, question, specs, results, metric, rule) for rule in rules]
+    return [_summary(out, question, specs, results, patients, metric, rule) for rule in rules]
+
+
+def read_patients(out: Path) -> Patients:
+    """Who was judged in each fold and split, from `cases.csv`."""
+    columns = ["held_out", "split", "patient"]
+    cases = pd.read_csv(out / CASES, usecols=columns, dtype=str, keep_default_na=False).drop_duplicates()
+    return {key: set(group["patient"]) for key, group in cases.groupby(["held_out", "split"])}  # type: ignore[misc]
 
 
 def _summary(
-    out: Path, question: dict[str, Any], specs: Sequence[RunSpec], results: pd.DataFrame, metric: str, rule: str
+    out: Path,
+    question: dict[str, Any],
+    specs: Sequence[RunSpec],
+    results: pd.DataFrame,
+    patients: Patients,
+    metric: str,
+    rule: str,
 ) -> Summary:
     of_rule = results[results["selection"] == rule]
     mine = [spec for spec in specs if rule in spec.selection]
     sites = tuple(dict.fromkeys(spec.fold.name for spec in mine))
     methods = sorted(dict.fromkeys(spec.method for spec in mine), key=lambda name: name == REFERENCE)
-    rows = tuple(_row(name, of_rule[of_rule["method"] == name], sites) for name in methods)
+    rows = tuple(_row(name, of_rule[of_rule["method"] == name], sites, patients) for name in methods)
     failed = [spec for spec in mine if not finished(out / spec.folder, spec)]
     missing = [f"not in the table, for it is not finished: {spec.title}" for spec in failed]
     caption = _caption(question, mine, of_rule, metric, rule, sites, rows)
@@ -128,7 +145,7 @@ def _summary(
     return Summary(question["study"], metric, rule, sites, rows, caption, tuple(missing), runs)
 
 
-def _row(method: str, results: pd.DataFrame, sites: Sequence[str]) -> Row:
+def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Patients) -> Row:
     seeds = results[results["seed"] != ALL].groupby(["held_out", "split"])["seed"].nunique().to_dict()
 
     def cell(site: str, split: str) -> Cell | None:
@@ -142,27 +159,39 @@ def _row(method: str, results: pd.DataFrame, sites: Sequence[str]) -> Row:
     away = {site: found for site in sites if (found := cell(site, "held-out")) is not None}
     home = [found for site in sites if (found := cell(site, "in-domain")) is not None]
     complete = len(away) == len(sites)
+
+    def mean(split: str, cells: Sequence[Cell]) -> Cell:
+        return mean_of(cells, apart=_disjoint(patients.get((site, split), set()) for site in sites))
+
     stamps = ["trained within"] if method == REFERENCE else []
     if method != REFERENCE and card(method).unlabelled_target:
         stamps.append("sees unlabelled target")
     return Row(
         method,
         away,
-        mean_of(list(away.values())) if complete and len(sites) > 1 else None,
-        mean_of(home) if len(home) == len(sites) else None,
+        mean("held-out", list(away.values())) if complete and len(sites) > 1 else None,
+        mean("in-domain", home) if len(home) == len(sites) else None,
         tuple(stamps),
     )
 
 
-def mean_of(cells: Sequence[Cell]) -> Cell:
-    """Mean of scores at fixed, independent sites.
+def mean_of(cells: Sequence[Cell], *, apart: bool = True) -> Cell:
+    """Mean of scores at fixed sites, or of fixed folds.
 
-    The interval puts the distances of each site's limits from its value together in quadrature (MOVER; Zou and Donner
-    2008, Statistics in Medicine 27:1693). It says how sure the mean over THESE sites is, nothing about other sites.
+    Where no patient is in two of them, the distances of each score's limits from its value are put together in
+    quadrature (MOVER; Zou and Donner 2008, Statistics in Medicine 27:1693). Where patients are shared (the in-domain
+    tests of two folds are largely of the same people) the scores rise and fall together, and the distances add up:
+    that is right for full dependence and too wide for less, never too narrow. The interval says how sure the mean over
+    THESE sites is, nothing about other sites.
+
+    Args:
+        cells: the scores.
+        apart: no patient is in two of them.
     """
     value, lo, hi = (np.array([getattr(cell, name) for cell in cells]) for name in ("value", "lo", "hi"))
     mean, n = float(value.mean()), len(cells)
-    below, above = (float(np.sqrt(((value - limit) ** 2).sum())) / n for limit in (lo, hi))
+    together = np.linalg.norm if apart else np.sum
+    below, above = (float(together(np.abs(value - limit))) / n for limit in (lo, hi))
     return Cell(
         mean,
         mean - below,
@@ -171,6 +200,11 @@ def mean_of(cells: Sequence[Cell]) -> Cell:
         sum(cell.n_patients for cell in cells),
         min(cell.n_seeds for cell in cells),
     )
+
+
+def _disjoint(groups: Iterable[set[str]]) -> bool:
+    groups = list(groups)
+    return sum(map(len, groups)) == len(set().union(*groups))
 
 
 def _caption(
@@ -206,6 +240,7 @@ def _caption(
         lines.append(
             "reference: the same network, trained with ERM within the held-out site by patient-wise cross-validation: "
             "how hard the site is in itself."
+            + (" Only cases that one of its trainings judged are ranked against each other." * (metric in RANKING))
         )
     for row in rows:
         if "sees unlabelled target" in row.stamps:

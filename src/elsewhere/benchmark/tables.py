@@ -31,6 +31,12 @@ COLUMNS = [
 
 RESAMPLES = 1000
 
+PART = "part"
+"""Column of the gathered predictions: which training of a reference judged the case; 0 elsewhere."""
+
+RANKING = ("auroc", "average_precision")
+"""Metrics that compare cases with each other: within a reference, only those that one training judged."""
+
 ALL = "all"
 
 
@@ -73,6 +79,8 @@ def _gather(out: Path, runs: Sequence[RunSpec], name: str) -> pd.DataFrame:
             if name.endswith(".csv")
             else pd.read_parquet(path)
         )
+        if name.endswith(".parquet"):
+            table[PART] = spec.fold.part[0] if spec.fold.part is not None else 0
         tables.append(table[table["selection"].isin(spec.selection)])
     tables = [table for table in tables if len(table)]
     if not tables:
@@ -105,29 +113,16 @@ def _set_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str,
     names = [name.removeprefix(PROBABILITY) for name in columns]
     first = group.drop_duplicates("case").set_index("case")
     seeds = sorted(group["seed"].unique())
-    stack = np.stack(
-        [
-            group[group["seed"] == seed].set_index("case")[columns].reindex(first.index).to_numpy(dtype=float)
-            for seed in seeds
-        ]
-    )
+    by_seed = [group[group["seed"] == seed].set_index("case").reindex(first.index) for seed in seeds]
+    stack = np.stack([table[columns].to_numpy(dtype=float) for table in by_seed])
+    parts = np.stack([table[PART].fillna(0).to_numpy(dtype=int) for table in by_seed])
     target, patients = first["target"].to_numpy(), first["patient"].to_numpy()
     for name, metric in [*((m, METRICS[m]) for m in METRICS), *_per_class(names)]:
         who, what = (ALL, name) if isinstance(name, str) else name
-        for seed, some in [*zip(seeds, stack[:, None], strict=True), (ALL, stack)]:
-            here = ~np.isnan(some[:, :, 0]).all(axis=0)
-            found = set_interval(some[:, here], target[here], patients[here], _where_seen(metric), n_boot=RESAMPLES)
+        for seed, some, of in [*zip(seeds, stack[:, None], parts[:, None], strict=True), (ALL, stack, parts)]:
+            groups = of if what in RANKING else None
+            found = set_interval(some, target, patients, metric, groups=groups, n_boot=RESAMPLES)
             yield _row({**key, "class": who, "metric": what}, seed, found)
-
-
-def _where_seen(metric: Metric) -> Metric:
-    """A metric over the cases that a seed has: the in-domain test is of other patients at each seed."""
-
-    def seen(p: NDArray[Any], y: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
-        here = ~np.isnan(p[:, 0])
-        return metric(p[here], y[here], weights[:, here])
-
-    return seen
 
 
 def _per_class(names: Sequence[str]) -> Iterator[tuple[tuple[str, str], Metric]]:

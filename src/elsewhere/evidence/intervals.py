@@ -120,6 +120,7 @@ def set_interval(
     patients: Sequence[Hashable] | NDArray[Any],
     metric: str | Metric,
     *,
+    groups: NDArray[Any] | None = None,
     n_boot: int = 2000,
     level: float = 0.95,
     seed: int = 0,
@@ -136,6 +137,10 @@ def set_interval(
         target: (N,) class indices.
         patients: (N,) who each case is of.
         metric: a name in `elsewhere.tasks.classification_metrics.METRICS`, or a function like those.
+        groups: (N,) or (S, N), for a "model" that is several networks, each on cases of its own (a cross-validation):
+            which network judged each case. The metric is then taken group by group, and averaged with the number of
+            cases as weight over the groups in which it is defined: scores of two networks have no common scale, so a
+            ranking of their cases in one line would be of networks as much as of cases.
         n_boot: resamples.
         level: in (0, 1).
         seed: of the resamples.
@@ -158,10 +163,26 @@ def set_interval(
     owner = _owners(owner[seen].tolist(), int(seen.sum()))
     n_patients = int(owner.max(initial=-1)) + 1
     truth = np.asarray(target)[seen]
-    models = [(*checked(p[seen][own], truth[own]), owner[own]) for p, own in zip(stack, known[:, seen], strict=True)]
+    group = np.broadcast_to(np.zeros(1, np.int64) if groups is None else np.asarray(groups), known.shape)[:, seen]
+    models = [
+        [(*checked(p[seen][part], truth[part]), owner[part]) for part in (own & (of == g) for g in np.unique(of[own]))]
+        for p, own, of in zip(stack, known[:, seen], group, strict=True)
+    ]
+
+    def of_model(parts: Sequence[tuple[Any, Any, Any]], weights: NDArray[np.float64]) -> NDArray[np.float64]:
+        if len(parts) == 1:
+            ((p, y, own),) = parts
+            return np.asarray(function(p, y, weights.take(own, axis=1)))
+        total, size = np.zeros(len(weights)), np.zeros(len(weights))
+        for p, y, own in parts:
+            rows = weights.take(own, axis=1)
+            found, cases = np.asarray(function(p, y, rows)), rows.sum(1)
+            total += np.where(np.isnan(found), 0, found * cases)
+            size += np.where(np.isnan(found), 0, cases)
+        return np.asarray(np.divide(total, size, out=np.full(len(weights), np.nan), where=size > 0))
 
     def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.mean([function(p, y, weights.take(own, axis=1)) for p, y, own in models], axis=0))
+        return np.asarray(np.mean([of_model(parts, weights) for parts in models], axis=0))
 
     return _interval(score, len(owner), n_patients, len(owner), n_boot, level, seed, method)
 
