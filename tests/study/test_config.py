@@ -8,7 +8,7 @@ import pytest
 
 from elsewhere.errors import StudyError
 from elsewhere.study.config import load_config, parse_config
-from elsewhere.study.inference import study_yaml
+from elsewhere.study.description import study_yaml
 from elsewhere.study.study import open_study
 
 

@@ -13,7 +13,8 @@ from elsewhere.errors import StudyError
 from elsewhere.study import inference
 from elsewhere.study.case import Case
 from elsewhere.study.config import StudyConfig
-from elsewhere.study.inference import classes_of_values, describe
+from elsewhere.study.description import describe
+from elsewhere.study.inference import classes_of_values
 from elsewhere.study.study import Study, open_study, open_with_problems
 
 

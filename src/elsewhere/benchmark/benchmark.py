@@ -27,8 +27,8 @@ from elsewhere.benchmark.tables import write_tables
 from elsewhere.errors import SettingsError
 from elsewhere.files import folder_lock, write_text
 from elsewhere.study.cache import Cache
+from elsewhere.study.description import describe, study_yaml
 from elsewhere.study.hashes import FileHashes
-from elsewhere.study.inference import describe, study_yaml
 from elsewhere.study.study import open_study
 from elsewhere.training.settings import Settings
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import pkgutil
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from importlib import import_module
 from typing import Any
 
 import torch
@@ -85,7 +87,10 @@ def register(
 
 
 def _load() -> None:
-    from elsewhere.networks import classifiers, segmenters  # noqa: F401  (they register themselves)
+    """Import every file of this package: they register themselves."""
+    package = __name__.rpartition(".")[0]
+    for module in pkgutil.iter_modules(import_module(package).__path__):
+        import_module(f"{package}.{module.name}")
 
 
 def names(kind: str | None = None, dims: int | None = None) -> list[str]:

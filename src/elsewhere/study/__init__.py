@@ -11,7 +11,7 @@ from elsewhere.study.case import Case, Fold, Geometry, Picture, Split, StoredCas
 from elsewhere.study.check import CheckReport, check_study
 from elsewhere.study.config import Roles, StudyConfig, load_config
 from elsewhere.study.contact_sheet import draw_contact_sheet
-from elsewhere.study.inference import describe, study_yaml
+from elsewhere.study.description import describe, study_yaml
 from elsewhere.study.manifest import parse_manifest
 from elsewhere.study.new import new_study
 from elsewhere.study.problem import Problem

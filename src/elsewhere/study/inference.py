@@ -6,10 +6,9 @@ import contextlib
 import hashlib
 import os
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import yaml
 
@@ -19,9 +18,6 @@ from elsewhere.study.case import Case
 from elsewhere.study.config import StudyConfig, did_you_mean
 from elsewhere.study.folders import cache_folder
 from elsewhere.study.problem import Problem
-
-if TYPE_CHECKING:
-    from elsewhere.study.study import Study
 
 # More values than this in masks that nobody declared is a grey image or a lossy one, not a label map (our choice).
 HEALTHY = ("normal", "healthy", "negative", "control", "benign", "none", "no", "absent", "background")
@@ -168,46 +164,6 @@ def read_all_values(
     return values, problems
 
 
-def describe(study: Study) -> list[str]:
-    """Lines to print: what the study is, and which of it was inferred."""
-    inferred = set(study.inferred)
-
-    def origin(key: str) -> str:
-        return " (inferred)" if key in inferred else ""
-
-    patients = {case.patient for case in study.cases}
-    lines = [
-        f"study {study.name}: {len(study.cases)} cases, {len(patients)} patients, {len(study.sites)} sites "
-        f"({', '.join(study.sites[:12])}{', ...' if len(study.sites) > 12 else ''})",
-        f"task: {study.task}{origin('task')}, {study.dims}D{origin('dims')}, "
-        f"input {'channel' if len(study.channels) == 1 else 'channels'} {', '.join(study.channels)}",
-        f"classes: {', '.join(_classes_with_values(study))}{origin('classes')}",
-    ]
-    if study.config.roles is not None:
-        roles = study.config.roles
-        lines.append(f"roles: train {roles.train}, validation {roles.validation}, test {roles.test}")
-    shared = patients_at_several_sites(study.cases)
-    if shared:
-        lines.append(f"{len(shared)} of the patients appear at more than one site, such as '{min(shared)}'")
-    if "classes" in inferred:
-        lines.append("to fix what was inferred, write it into study.yaml (elsewhere study show --yaml)")
-    return lines
-
-
-def study_yaml(study: Study) -> str:
-    """The text of a `study.yaml` that declares what the study is, whether it was declared or inferred."""
-    classes: object = list(study.classes)
-    if study.task == "segmentation":
-        values: dict[str, list[int]] = {name: [] for name in study.classes}
-        for value, index in sorted(study.label_values.items()):
-            values[study.classes[index]].append(value)
-        classes = {name: found[0] if len(found) == 1 else found for name, found in values.items()}
-    given = study.config.model_dump(exclude_none=True, exclude_defaults=True)
-    content = {"name": study.name, "task": study.task, "classes": classes}
-    content |= {key: value for key, value in given.items() if key not in content}
-    return yaml.safe_dump(content, sort_keys=False, allow_unicode=True)
-
-
 def undeclared_names(cases: Sequence[Case], classes: Sequence[str], where: str) -> list[Problem]:
     """An error for each case whose class name is not among `classes`."""
     return [
@@ -259,15 +215,6 @@ def _recall(kept: Path) -> set[int] | None:
         return set(values) if values and all(type(value) is int for value in values) else None
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None
-
-
-def _classes_with_values(study: Study) -> list[str]:
-    if study.task != "segmentation":
-        return list(study.classes)
-    values: Mapping[int, list[str]] = {index: [] for index in range(len(study.classes))}
-    for value, index in sorted(study.label_values.items()):
-        values[index].append(str(value))
-    return [f"{name} = {'+'.join(values[index])}" for index, name in enumerate(study.classes)]
 
 
 def _is_number(text: str) -> bool:

@@ -15,7 +15,7 @@ from elsewhere.errors import ElsewhereError, StudyError
 from elsewhere.files import write_error, write_text
 from elsewhere.study.case import Case
 from elsewhere.study.config import CONFIG_NAME, parse_config
-from elsewhere.study.inference import study_yaml
+from elsewhere.study.description import study_yaml
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.nnunet import from_nnunet
 from elsewhere.study.sources import from_csv, from_folders

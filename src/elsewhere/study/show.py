@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from elsewhere.errors import ElsewhereError
 from elsewhere.study.case import Case
-from elsewhere.study.inference import describe
+from elsewhere.study.description import describe
 from elsewhere.study.reading import read_image, read_label
 from elsewhere.study.study import Progress, Study
 from elsewhere.study.workers import available_cores
