@@ -29,7 +29,8 @@ CLI_INTRODUCTION = """\
 `--held-out north --held-out east` are the same.
 
 An error is one sentence on standard error; `--debug`, before or after the command, adds the traceback. Exit codes: 0
-all went well; 1 something failed (a run, or `study check` found an error); 2 the command line is wrong; 130 interrupted.
+all went well; 1 something failed (a run, or `study check` found an error); 2 the command line is wrong; 130 it was
+interrupted.
 """
 
 
