@@ -249,7 +249,7 @@ def demo(
         seeds=1,
         steps=steps,
         jobs=jobs,
-        changes=["patch_size=[96, 96]", "batch_size=6", "network_options={channels: [8, 16, 32, 64], num_res_units: 1}"],
+        changes=["patch_size=96", "batch_size=6", "network_options={channels: [8, 16, 32, 64], num_res_units: 1}"],
     )
     typer.echo(f"wrote {write_report(out / 'benchmark')}")
     raise typer.Exit(code)

@@ -110,8 +110,8 @@ def classification(folder: Path, labels: list[str]) -> Path:
     return folder
 
 
-def test_class_names_are_sorted_as_words_or_numbers(tmp_path: Path) -> None:
-    assert open_study(classification(tmp_path, ["no", "yes", "maybe", "no"])).classes == ("maybe", "no", "yes")
+def test_class_names_are_sorted_as_words_or_numbers_health_first(tmp_path: Path) -> None:
+    assert open_study(classification(tmp_path, ["no", "yes", "maybe", "no"])).classes == ("no", "maybe", "yes")
     assert open_study(classification(tmp_path, ["10", "2", "1"])).classes == ("1", "2", "10")
 
 

@@ -48,5 +48,5 @@ class VREx(Method):
 
     def weight(self, context: Context) -> float:
         """The weight of the penalty at this step."""
-        ramp = max(1.0, self.options["ramp"] * context.total_steps)
+        ramp = max(1.0, float(self.options["ramp"]) * context.total_steps)
         return float(self.options["weight"]) * min(1.0, context.step / ramp)
