@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
-from bench import Bench, weights
+import yaml
+from bench import THREE, Bench, weights
 
 
 def garble(path: Path, rng: np.random.Generator) -> None:
@@ -68,3 +69,16 @@ def test_reference_judges_every_patient_of_the_site_once(bench: Bench, study: Pa
     cases = pd.read_csv(bench.out / "cases.csv")
     cases = cases[(cases["method"] == "reference") & (cases["class"] == "all") & (cases["metric"] == "dice")]
     assert sorted(cases["patient"]) == [f"0-{i}" for i in range(6)]
+
+
+def test_the_oracle_of_a_site_with_one_class_goes_by_the_loss(bench: Bench, tmp_path: Path) -> None:
+    """Its AUROC is undefined; without another score the first model that was looked at would stay the best."""
+    study = tiny.classification(tmp_path / "squares", THREE, {"A": ("dark",)})
+    changes = [*tiny.CLASSIFIER, "learning_rate=0.003"]
+    assert bench(study, changes=changes, steps=8, selection=["oracle"]) == 0
+    (run,) = bench.runs()
+    log = pd.read_csv(run / "log.csv")
+    scores = log[(log["split"] == "oracle") & (log["name"] == "score")].set_index("step")["value"]
+    chosen = yaml.safe_load((run / "model" / "oracle" / "config.yaml").read_text())
+    assert (scores < 0).all()
+    assert scores.idxmax() == chosen["step"]

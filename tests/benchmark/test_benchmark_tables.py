@@ -8,14 +8,18 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import work
 from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
+from torch import Tensor, nn
 
-from elsewhere.benchmark.evaluate import BINS, calibration_bins
+from elsewhere import tasks
+from elsewhere.benchmark.evaluate import BINS, Judge, calibration_bins
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.benchmark.summary import Cell, mean_of, summarise
 from elsewhere.benchmark.tables import write_tables
-from elsewhere.study.case import Fold
+from elsewhere.study.case import Case, Fold, Geometry, StoredCase
+from elsewhere.study.preprocessing import Preprocessing
 
 
 def finish(out: Path, spec: RunSpec, cases: list[dict[str, Any]], predictions: list[dict[str, Any]]) -> None:
@@ -201,3 +205,28 @@ def test_folds_that_share_patients_do_not_narrow_their_mean(tmp_path: Path) -> N
     assert row.home.value == pytest.approx(row.mean.value), "the same 60 scores"
     spread = np.quantile([rng.choice(values, 20, axis=1).mean() for _ in range(4000)], [0.025, 0.975])
     assert row.home.hi - row.home.lo > np.diff(spread)[0], "the same 60 patients: as unsure as their mean, at least"
+
+
+class Sure(nn.Module):
+    """Logits 0 and 1000 times the image's mean."""
+
+    preprocessing = Preprocessing(dims=2, channels=("image",), intensity="none")
+    task = tasks.create("classification", 2, ("no", "yes"))
+
+    def forward(self, image: Tensor) -> Tensor:
+        logit = 1000 * image.flatten(1).mean(1)
+        return torch.stack([torch.zeros_like(logit), logit], 1)
+
+
+def test_very_sure_cases_are_still_ranked() -> None:
+    """Logits 20 and 30 apart are both a probability of 1 in 32 bits."""
+    geometry = Geometry((2, 2))
+
+    def read(case: str) -> tuple[StoredCase, int]:
+        image = np.full((1, 2, 2), float(case) / 1000, np.float32)
+        row = Case(case, {"image": Path(case)}, "yes", "A", case)
+        return StoredCase(row, image, 1, {}, geometry, geometry, (0.0,), (1.0,)), 1
+
+    judge = Judge(Sure(), 0.5, torch.device("cpu"))  # type: ignore[arg-type]
+    found = [judged.record["probability:yes"] for judged in judge.judge(["20", "30"], read)]
+    assert found[0] < found[1]

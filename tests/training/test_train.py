@@ -30,7 +30,7 @@ train_module = sys.modules["elsewhere.training.train"]  # the package's `train` 
 def _throwaway_methods(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.names()
     known = {method.card.name: method for method in throwaway.ALL}
-    monkeypatch.setattr(registry, "_METHODS", {**registry._METHODS, **known, "diverging": Diverging})
+    monkeypatch.setattr(registry, "_METHODS", {**registry._METHODS, **known, "diverging": Diverging, "broken": Broken})
 
 
 class Diverging(Method):
@@ -38,6 +38,15 @@ class Diverging(Method):
 
     def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:
         return {"loss": super().loss(batch, context)["loss"] * (math.nan if context.step == 7 else 1)}
+
+
+class Broken(Method):
+    card = throwaway.card("broken")
+
+    def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:
+        """At the last step: a finite loss whose gradient is not, the square root at 0."""
+        nothing = (self(batch.image).mean() * 0) ** 2
+        return {"loss": super().loss(batch, context)["loss"] + (nothing.sqrt() if context.step == 11 else 0)}
 
 
 def run(folder: Path, method: str = "erm", development: Any = None, seed: int = 0, **changes: Any) -> Trained:
@@ -180,6 +189,23 @@ def test_a_loss_that_is_not_a_number_is_said_and_the_checkpoint_stays(tmp_path: 
     assert list((tmp_path / "checkpoint").glob("step-000000006-*.pt"))
     with pytest.raises(RunError, match="the loss is nan at step 8"):
         run(tmp_path, "diverging")
+
+
+def test_weights_that_are_not_numbers_are_neither_scored_nor_saved(tmp_path: Path) -> None:
+    with pytest.raises(RunError, match=r"weights .* are not finite after step 12; the checkpoint of step 11 is kept"):
+        run(tmp_path, "broken", checkpoint_every=1)
+    assert not (tmp_path / "model").exists()
+    assert [step for step, _ in rows(tmp_path, "validation", "score")] == [4, 8]
+
+
+def test_a_score_that_is_not_a_number_chooses_nothing(tmp_path: Path) -> None:
+    given, seen = iter([math.nan, 0.9, math.nan]), []
+
+    def oracle(model: nn.Module) -> float:
+        seen.append({key: value.clone() for key, value in model.state_dict().items()})
+        return next(given)
+
+    assert same(weights(run(tmp_path, oracle=oracle), "oracle"), seen[1])
 
 
 def test_unlabelled_images_go_to_those_who_declare_it_and_to_nobody_else(tmp_path: Path) -> None:

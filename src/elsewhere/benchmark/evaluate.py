@@ -101,7 +101,8 @@ class Judge:
             alike = len({image.shape for image in images}) == 1
             groups = [torch.stack(images)] if alike else [image[None] for image in images]
             logits = torch.cat([self.model(group.to(self.device)) for group in groups])
-            for (stored, label), row in zip(opened, logits.float().softmax(dim=1).cpu().numpy(), strict=True):
+            # In 64 bits: in 32, all logits 17 apart or more are a probability of 1, and their cases tied in a ranking.
+            for (stored, label), row in zip(opened, logits.cpu().double().softmax(dim=1).numpy(), strict=True):
                 yield self._classified(stored, label, row)
 
     def _classified(self, stored: StoredCase, label: Any, probabilities: NDArray[Any]) -> Judged:

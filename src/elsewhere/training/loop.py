@@ -79,8 +79,8 @@ class Loop:
         """Train to the last step, or to where patience ends; then `finish`, so that the method is ready to be saved.
 
         Raises:
-            RunError: the loss is not finite, the folder cannot be written, another training is in it, or what it holds
-                is of another training.
+            RunError: loss or weights are not finite, the folder cannot be written, another training is in it, or what
+                it holds is of another training.
         """
         lock = folder_lock(self.checkpoints.folder, "a training") if self._first else contextlib.nullcontext()
         with lock:
@@ -136,9 +136,11 @@ class Loop:
                 self._flush()
             if last or done % every == 0:
                 self._flush()
+                self._check_weights()
                 self._validate()
             if last or done % settings.checkpoint_every == 0 or self.state.stopped:
                 self._flush()
+                self._check_weights()
                 self._save()
             speed = (time.perf_counter() - start) / (done - begun)
             self._tell(speed * (total - done), force=last or done % every == 0)
@@ -159,12 +161,20 @@ class Loop:
 
     def _check(self, step: int, loss: Tensor) -> None:
         if not math.isfinite(float(loss)):
-            kept = sorted(path.name.split("-")[1].lstrip("0") for path in self.checkpoints.folder.glob("step-*.pt"))
-            where = f"the checkpoint of step {kept[-1]} is kept" if kept else "there is no checkpoint yet"
-            raise RunError(
-                f"{self.folder}: method {self.method.card.name}: the loss is {float(loss)} at step {step}; {where}; "
-                "try a smaller learning_rate, or clip=1"
-            )
+            raise self._diverged(f"the loss is {float(loss)} at step {step}")
+
+    def _check_weights(self) -> None:
+        """A finite loss may have a gradient that is not; such weights must neither be scored nor saved."""
+        for name, parameter in self.method.named_parameters():
+            if not bool(torch.isfinite(parameter).all()):
+                raise self._diverged(f"the weights {name} are not finite after step {self.state.step}")
+
+    def _diverged(self, what: str) -> RunError:
+        kept = max((int(path.name.split("-")[1]) for path in self.checkpoints.folder.glob("step-*.pt")), default=None)
+        where = "there is no checkpoint yet" if kept is None else f"the checkpoint of step {kept} is kept"
+        return RunError(
+            f"{self.folder}: method {self.method.card.name}: {what}; {where}; try a smaller learning_rate, or clip=1"
+        )
 
     def _flush(self) -> None:
         """Log the mean of the steps since the last time; on a GPU this is where their losses are waited for."""
@@ -210,7 +220,8 @@ class Loop:
 
     def _select(self, rule: str, score: float) -> bool:
         best = self.state.best.get(rule, Best())
-        if best.step is not None and not score > best.score:
+        # A score that is not a number beats none, and any number beats it.
+        if best.step is not None and not (score > best.score or math.isnan(best.score)):
             return False
         file = self.checkpoints.write_weights(rule, self.state.step, weights(self.method)) if self._first else None
         self.state.best[rule] = Best(score, self.state.step, file)

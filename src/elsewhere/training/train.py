@@ -86,7 +86,7 @@ def train(
 
     Raises:
         SettingsError: settings that do not fit each other, the study or the machine.
-        RunError: the folder is of another training or cannot be written; the loss is not finite.
+        RunError: the folder is of another training or cannot be written; the loss or the weights are not finite.
     """
     settings = settings.resolved(development.task, development.dims)
     card = methods.card(method)
