@@ -191,11 +191,13 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
     print_summary(console, summarise(out))
     failed = [outcome for outcome in outcomes if not outcome.ok]
     by_identity = {spec.identity: spec for spec in specs}
+    notes: dict[tuple[str, str], list[RunSpec]] = {}
     for spec in specs:
-        done = read_done(out / spec.folder)
-        for note in (done or {}).get("notes", ()) if spec.seed == min(s.seed for s in specs) else ():
-            line = f"[yellow]note[/yellow] {escape(spec.title)}: {escape(note)}"
-            console.print(line, highlight=False, soft_wrap=True)
+        for note in (read_done(out / spec.folder) or {}).get("notes", ()):
+            notes.setdefault((spec.fold.name, note), []).append(spec)
+    for (fold, note), those in notes.items():  # most are of the split: the same for every method
+        whose = f"{fold} held out" if len(those) > 1 else those[0].title
+        console.print(f"[yellow]note[/yellow] {escape(whose)}: {escape(note)}", highlight=False, soft_wrap=True)
     for outcome in failed:
         spec = by_identity[outcome.identity]
         line = f"{escape(spec.title)}: {escape(outcome.error or '')} ({escape(str(out / spec.folder / 'error.txt'))})"
@@ -207,5 +209,5 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
         )
     else:
         took = sum(outcome.seconds for outcome in outcomes)
-        console.print(f"{len(specs)} runs done ({clock(took)} of runs now)", highlight=False)
+        console.print(f"{len(specs)} run{'s' * (len(specs) > 1)} done ({clock(took)} of runs now)", highlight=False)
     return 1 if failed else 0
