@@ -340,6 +340,13 @@ def test_unlabelled_images_come_without_anything_that_tells_the_target(tmp_path:
         stored = reader.load(case_id)
         assert (stored.label, stored.maps, stored.case.label) == (None, {}, None)
         assert not any(b"finding" in pickle.dumps(getattr(stored.case, f.name)) for f in fields(stored.case))
+        for real in held_out.case_ids:  # ids and paths are often made of the class: `finding/7.png`
+            assert real not in repr(stored.case)
+    mean = {i: float(reader.load(i).image.mean()) for i in reader.case_ids}
+    with held_out.open(frozen(), reason="x", log=tmp_path / "other") as door:
+        real = [float(door.load(i).image.mean()) for i in held_out.case_ids]
+    assert sorted(mean.values()) == sorted(real), "the same images"
+    assert list(mean.values()) != real, "in an order that is not the manifest's"
     with pytest.raises(SealError):
         reader.load("south/0")
     line = json.loads((tmp_path / "log").read_text())

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from elsewhere.errors import SealError
 from elsewhere.files import write_error
-from elsewhere.study.case import Fold, Picture, StoredCase
+from elsewhere.study.case import Case, Fold, Picture, StoredCase
 from elsewhere.study.preprocessing import Preprocessing
 from elsewhere.study.store import Store
 
@@ -82,7 +82,7 @@ class HeldOut:
     def unlabelled(self, log: Path, *, reason: str = "unlabelled images for training") -> UnlabelledReader:
         """Give the images only, for methods whose card declares that they see unlabelled target images.
 
-        Labels, maps and covariates are taken away: each may tell the target.
+        Labels, maps, covariates, ids, patients and paths are taken away: each may tell the target.
         """
         self._write(log, reason, None)
         return UnlabelledReader(self._store)
@@ -167,14 +167,24 @@ class Reader:
 
 
 class UnlabelledReader:
-    """Held-out images without label, maps or covariates."""
+    """Held-out images and the names of their sites, nothing else.
+
+    Ids, patients, paths (`tumour/case-7.png`) and the order of the manifest, often sorted by class, may tell the
+    target: cases are `unlabelled-0`, `unlabelled-1`, ... in the order of the hashes of their ids.
+    """
 
     def __init__(self, store: Store) -> None:
         self._store = store
-        self.case_ids = store.case_ids
+        ordered = sorted(store.case_ids, key=lambda i: hashlib.sha256(i.encode("utf-8", "surrogateescape")).digest())
+        self._ids = {f"unlabelled-{number}": case_id for number, case_id in enumerate(ordered)}
+
+    @property
+    def case_ids(self) -> tuple[str, ...]:
+        """Names made up for this reader."""
+        return tuple(self._ids)
 
     def __len__(self) -> int:
-        return len(self.case_ids)
+        return len(self._ids)
 
     def load(self, case_id: str) -> StoredCase:
         """Give the image of a case, on the grid of the preprocessing.
@@ -182,10 +192,11 @@ class UnlabelledReader:
         Raises:
             SealError: there is no such case.
         """
-        if case_id not in self._store:
-            raise SealError(f"case '{case_id}' is not held out in this fold")
-        stored = self._store.load(case_id)
-        return replace(stored, case=replace(stored.case, label=None, maps={}, covariates={}), label=None, maps={})
+        if case_id not in self._ids:
+            raise SealError(f"case '{case_id}' is not among the unlabelled images; they are called unlabelled-0, ...")
+        stored = self._store.load(self._ids[case_id])
+        case = Case(case_id, {}, None, stored.case.site, case_id)
+        return replace(stored, case=case, label=None, maps={})
 
 
 def model_sha256(model: nn.Module) -> str:
