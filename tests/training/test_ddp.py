@@ -31,10 +31,20 @@ class Witness(Method):
         return super().loss(batch, context)
 
 
+class Scored(Method):
+    """Keeps what each process has when it was last scored."""
+
+    card = throwaway.card("scored", defaults={"folder": ""})
+
+    def eval(self) -> Scored:
+        torch.save(self.state_dict(), Path(self.options["folder"]) / f"{os.getpid()}")
+        return super().eval()
+
+
 @pytest.fixture(autouse=True)
 def _methods(monkeypatch: pytest.MonkeyPatch) -> None:
     registry.names()
-    known = {method.card.name: method for method in (*throwaway.ALL, Witness)}
+    known = {method.card.name: method for method in (*throwaway.ALL, Witness, Scored)}
     monkeypatch.setattr(registry, "_METHODS", {**registry._METHODS, **known})
 
 
@@ -93,10 +103,19 @@ def test_methods_with_optimisers_and_passes_of_their_own(method: str, tmp_path: 
     assert all(torch.isfinite(value).all() for value in weights(trained).values())
 
 
-def test_both_processes_keep_the_same_weights(tmp_path: Path) -> None:
-    """Gradients met: bf16 here, so that autocast and DDP hold together."""
-    trained = run(tmp_path, devices=2, precision="bf16-mixed", augmentation="default")
-    assert all(value.dtype == torch.float32 for value in weights(trained).values())
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_both_processes_score_the_same_model(precision: str, tmp_path: Path) -> None:
+    """Gradients met (under autocast too), and so did the batch-norm statistics that each process gathered."""
+    folder = tmp_path / "seen"
+    folder.mkdir()
+    changes = {"network_options": {"channels": [4, 8], "norm": "batch"}, "augmentation": "default"}
+    trained = run(tmp_path, "scored", {"folder": str(folder)}, devices=2, precision=precision, **changes)
+    states = [torch.load(path) for path in sorted(folder.iterdir())]
+    assert len(states) == 2
+    assert any("running_mean" in key for key in states[0])
+    assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+    last = weights(trained)
+    assert all(torch.equal(value, last[f"method.{key}"]) for key, value in states[0].items())
 
 
 def test_an_error_for_people_stays_one_sentence(tmp_path: Path) -> None:

@@ -200,6 +200,11 @@ class Loop:
             self.fabric.log_dict({f"{split}/{name}": value for name, value in values.items()}, self.state.step)
 
     def _validate(self) -> None:
+        if self.fabric.world_size > 1:
+            # DDP brings buffers together before a step, not after it: without this, processes would score their
+            # cases with batch-norm statistics of their own, which are not those of the model that is saved.
+            for buffer in self.method.buffers():
+                torch.distributed.broadcast(buffer, 0)
         if self.validate is not None:
             found = self.validate()
             primary = self.method.task.primary
