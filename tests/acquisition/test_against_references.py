@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from elsewhere import acquisition
 from elsewhere.acquisition import GIN, Curve, random_blend_map, smooth_blend, spline_field
+from elsewhere.acquisition.blur import _convolve, _sum_of_shifts, gaussian_kernel
 from reference import acquisition_reference as reference
 
 SPATIAL = {2: (12, 15), 3: (8, 9, 7)}
@@ -276,3 +277,11 @@ def test_blend_map_is_smooth_and_blends(dims: int) -> None:
     assert blend.diff(dim=-1).abs().max() < 0.25
     a, b = torch.rand(2, 3, *shape[2:]), torch.rand(2, 3, *shape[2:])
     torch.testing.assert_close(smooth_blend(a, b, blend), blend * a + (1 - blend) * b)
+
+
+def test_blur_by_shifts_and_by_convolution_are_the_same() -> None:
+    image, sigma = tensor(pictures(3, 2)), tensor([0.8, 2.4])
+    kernel = gaussian_kernel(sigma, 10)
+    for axis in (2, 3):
+        wide = torch.nn.functional.pad(image, [10] * 4, mode="replicate")
+        torch.testing.assert_close(_sum_of_shifts(wide, kernel, axis), _convolve(wide, kernel, axis))

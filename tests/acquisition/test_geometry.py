@@ -12,7 +12,7 @@ from scipy import interpolate, ndimage
 from torch import Tensor
 
 from elsewhere.acquisition.geometry import Spatial, affine, crop, elastic, flip
-from elsewhere.acquisition.geometry_grid import affine_matrix
+from elsewhere.acquisition.geometry_grid import affine_matrix, resample
 from elsewhere.acquisition.smooth import spline_basis, spline_field
 from elsewhere.errors import SettingsError
 
@@ -328,3 +328,27 @@ def test_shapes_that_do_not_fit_are_refused_when_drawn() -> None:
         Spatial(size=(4, 4, 4)).draw((1, 1, 8, 8), generator())
     with pytest.raises(SettingsError, match="2 or 3 spatial axes"):
         Spatial().draw((1, 8, 8), generator())
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_parts_of_a_batch_are_the_batch(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image, target = smooth((5, 2, 20, 24)), torch.randint(0, 3, (5, 20, 24))
+    spatial = Spatial(flip_axes=(0, 1), affine_probability=0.5, elastic_probability=0.3)
+    drawn = spatial.draw(image.shape, generator(3))
+    assert 0 < int(drawn["affine_on"].sum()) < 5
+    whole = spatial.apply(image, drawn, target)
+    monkeypatch.setattr("elsewhere.acquisition.geometry.images_at_once", lambda _: at_once)
+    parts = spatial.apply(image, drawn, target)
+    assert whole.target is not None
+    assert parts.target is not None
+    assert torch.equal(parts.target, whole.target)
+    torch.testing.assert_close(parts.image, whole.image)
+
+
+def test_wide_rows_are_looked_up_alike() -> None:
+    image = smooth((2, 2, 64, 128))
+    turned = torch.tensor([[[0.9, -0.3, 0.1], [0.3, 0.9, 0.0]]]).expand(2, 2, 3)
+    grid = torch.nn.functional.affine_grid(turned, [2, 2, 64, 128], align_corners=False)
+    for fill in ("zeros", "border"):
+        plain = torch.nn.functional.grid_sample(image, grid, padding_mode=fill, align_corners=False)
+        assert torch.equal(resample(image, grid, fill=fill), plain)

@@ -166,3 +166,26 @@ def test_parameters_given_by_hand() -> None:
 def test_bad_use_says_what_is_wrong(make: object, sentence: str) -> None:
     with pytest.raises(SettingsError, match=sentence):
         make()  # type: ignore[operator]
+
+
+@pytest.mark.parametrize("at_once", [1, 2, 3])
+def test_parts_of_a_batch_are_the_batch(at_once: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = torch.rand(5, 1, 12, 12, generator=rng(0))
+    for_each, for_all = scanner().draw(image.shape, rng(4)), scanner().draw((1, 1, 12, 12), rng(4))
+    whole = [scanner().apply(image, draw) for draw in (for_each, for_all)]
+    monkeypatch.setattr("elsewhere.acquisition.scanner.images_at_once", lambda _: at_once)
+    for draw, expected in zip((for_each, for_all), whole, strict=True):
+        torch.testing.assert_close(scanner().apply(image, draw), expected)
+
+
+def test_large_images_keep_every_bit_where_nothing_touches_them() -> None:
+    image = torch.rand(4, 3, 300, 300)
+    before = image.clone()
+    chain = Scanner([(Gamma(), 0.5), (GaussianNoise((0.05, 0.1)), 0.3), (GaussianBlur(), 0.3)])
+    draw = chain.draw(image.shape, rng(5))
+    touched = torch.stack(draw.on).any(0)
+    out = chain.apply(image, draw)
+    assert 0 < int(touched.sum()) < 4
+    assert torch.equal(out[~touched], before[~touched])
+    assert torch.equal(image, before)
+    torch.testing.assert_close(out, chain.apply(image.clone().requires_grad_(), draw))  # all at once, for gradients

@@ -29,9 +29,10 @@ def gaussian_blur(image: Tensor, sigma: Tensor) -> Tensor:
     radii = (sigma.detach().amax(0) * TRUNCATE + 0.5).floor().long().tolist()
     # Padded once for all axes: going on with the edge values commutes with blurring along another axis.
     image = F.pad(image, [radius for radius in reversed(radii) for _ in range(2)], mode="replicate")
+    kernels = gaussian_kernel(sigma, max(radii))
     for axis, radius in enumerate(radii):
         if radius > 0:
-            kernel = gaussian_kernel(sigma[:, axis], radius)
+            kernel = kernels[:, axis].narrow(1, max(radii) - radius, 2 * radius + 1)
             # On a CPU a convolution with a kernel of its own for each image and channel is slow.
             by_shifts = image.device.type == "cpu" and radius <= 12
             image = (_sum_of_shifts if by_shifts else _convolve)(image, kernel, 2 + axis)
@@ -42,11 +43,11 @@ def _sum_of_shifts(image: Tensor, kernel: Tensor, axis: int) -> Tensor:
     """Each image with its symmetric kernel (B, 2 radius + 1) along an axis, which gets shorter by 2 radius."""
     radius = kernel.shape[1] // 2
     length = image.shape[axis] - 2 * radius
-    weights = [lead(weight, image) for weight in kernel.unbind(1)]
+    weights = lead(kernel.T, image[None], 2)  # (2 radius + 1, B, 1, ...)
     total = image.narrow(axis, radius, length) * weights[radius]
     for step in range(1, radius + 1):
         pair = image.narrow(axis, radius - step, length) + image.narrow(axis, radius + step, length)
-        total = total.addcmul_(pair, weights[radius + step])
+        total.addcmul_(pair, weights[radius + step])
     return total
 
 
@@ -62,11 +63,11 @@ def _convolve(image: Tensor, kernel: Tensor, axis: int) -> Tensor:
 
 
 def gaussian_kernel(sigma: Tensor, radius: int) -> Tensor:
-    """Sampled Gaussians that sum to 1, (B, 2 radius + 1), each ended at its own `TRUNCATE` standard deviations."""
+    """Sampled Gaussians that sum to 1, (..., 2 radius + 1), each ended at its own `TRUNCATE` standard deviations."""
     offset = torch.arange(-radius, radius + 1, device=sigma.device, dtype=sigma.dtype).abs()
-    kernel = torch.exp(-0.5 * (offset / sigma.clamp_min(1e-3)[:, None]).square())
-    kernel = kernel * (offset <= (sigma.detach() * TRUNCATE + 0.5).floor()[:, None])
-    return kernel / kernel.sum(1, keepdim=True)
+    kernel = torch.exp(-0.5 * (offset / sigma.clamp_min(1e-3)[..., None]).square())
+    kernel = kernel * (offset <= (sigma.detach() * TRUNCATE + 0.5).floor()[..., None])
+    return kernel / kernel.sum(-1, keepdim=True)
 
 
 @dataclass(frozen=True)

@@ -33,7 +33,8 @@ def gamma(image: Tensor, gamma: Tensor) -> Tensor:
     """
     unit, low, span = to_unit(image)
     # Not exactly 0: there the slope of a power below 1 is infinite, and infinity times 0 is NaN.
-    power = unit.clamp_min_(torch.finfo(image.dtype).tiny).pow_(lead(gamma, image))
+    # Logarithm and exponential take less time than `pow`.
+    power = unit.clamp_min_(torch.finfo(image.dtype).tiny).log_().mul_(lead(gamma, image)).exp_()
     return (power * span).add_(low)
 
 

@@ -189,15 +189,11 @@ class Spatial:
             flip (B, D), affine_on (B,), elastic_on (B,), rotation, scale, shear, translation, displacement
             (B, D, *control), origin (B, D), and spacing (B, D) where there is one.
         """
-        n, spatial = int(shape[0]), [int(s) for s in shape[2:]]
-        dims = len(spatial)
+        n, dims, spatial = int(shape[0]), len(shape) - 2, [int(s) for s in shape[2:]]
         if dims not in (2, 3):
             raise SettingsError(f"images are (B, C, *spatial) with 2 or 3 spatial axes; found the shape {tuple(shape)}")
-        for axis in self.flip_axes:
-            if not 0 <= axis < dims:
-                raise SettingsError(
-                    f"flip_axes={self.flip_axes}: the spatial axes of {dims}D images are 0 to {dims - 1}"
-                )
+        if not set(self.flip_axes) <= set(range(dims)):
+            raise SettingsError(f"flip_axes={self.flip_axes}: the spatial axes of {dims}D images are 0 to {dims - 1}")
         for name, given in (("size", self.size), ("spacing", self.spacing)):
             if given is not None and len(given) != dims:
                 raise SettingsError(f"{name}={given}: {dims}D images need {dims} numbers")
@@ -249,23 +245,20 @@ class Spatial:
         on = drawn["affine_on"] | drawn["elastic_on"]
         if size == spatial and not bool((on | drawn["flip"].any(1)).any()):
             return Moved(image, target, dict(maps or {}))
-        bent = on.nonzero()[:, 0]
-        grid = self._grid(spatial, size, {name: value[bent] for name, value in drawn.items()}) if len(bent) else None
-        copied = [
-            (i, [axis for axis, yes in enumerate(flips) if yes], origin)
-            for i, (flips, origin, off) in enumerate(
-                zip(drawn["flip"].tolist(), drawn["origin"].tolist(), (~on).tolist(), strict=True)
-            )
-            if off
-        ]
+        bent, copied = on.nonzero()[:, 0], (~on).nonzero()[:, 0].tolist()
+        grid = self._grid(spatial, size, {name: value[bent] for name, value in drawn.items()})
+        flips, origins = drawn["flip"].tolist(), drawn["origin"].tolist()
 
         def move(values: Tensor, mode: Mode, fill: Fill) -> Tensor:
             out = values.new_empty(*values.shape[:2], *size)
             at_once = images_at_once(values)
-            for which, points in zip(bent.split(at_once), grid.split(at_once), strict=True) if grid is not None else ():
-                out.index_copy_(0, which, resample(values.index_select(0, which), points, mode, fill))
-            for i, axes, origin in copied:
-                out[i : i + 1] = crop(flip(values[i : i + 1], axes), origin, size, fill)
+            for start in range(0, len(bent), at_once):
+                which = bent[start : start + at_once]
+                here = which if len(which) > 1 else slice(int(which), int(which) + 1)  # a slice is not copied
+                out[here] = resample(values[here], grid[start : start + at_once], mode, fill)
+            for i in copied:
+                axes = [axis for axis, yes in enumerate(flips[i]) if yes]
+                out[i : i + 1] = crop(flip(values[i : i + 1], axes), origins[i], size, fill)
             return out
 
         return Moved(

@@ -161,9 +161,11 @@ def images_at_once(image: Tensor) -> int:
     """How many images of a batch (B, ...) to work on together.
 
     On a CPU as many as stay in its cache from one operation to the next, about 2^18 numbers (1 MB) and at least one
-    image; on any other device all.
+    image; all on any other device, or where gradients are wanted, whose graph would grow with the number of parts.
     """
-    return max(1, 2**18 // max(1, image[:1].numel()) if image.device.type == "cpu" else len(image))
+    if image.device.type != "cpu" or (image.requires_grad and torch.is_grad_enabled()):
+        return max(1, len(image))
+    return max(1, 2**18 // max(1, image[:1].numel()))
 
 
 def extent(image: Tensor) -> tuple[Tensor, Tensor]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -24,14 +24,17 @@ class Draw:
     on: tuple[Tensor, ...]
     parameters: tuple[Parameters, ...]
 
-    def of(self, part: slice, batch: int) -> Draw:
-        """What is done to a part of the `batch`; what was drawn for one image holds for all."""
-        masks, drawn = [], []
-        for on, parameters in zip(self.on, self.parameters, strict=True):
-            rows = slice(int(on[: part.start].sum()), int(on[: part.stop].sum()))
-            masks.append(on[part] if len(on) == batch else on)
-            drawn.append({k: v[rows] if len(on) == batch and len(v) > 1 else v for k, v in parameters.items()})
-        return Draw(tuple(masks), tuple(drawn))
+    def split(self, batch: int, at_once: int) -> Iterator[tuple[slice, Draw]]:
+        """Parts of a `batch`, and what is done to each; what was drawn for one image holds for all."""
+        masks = tuple(on.expand(batch) for on in self.on)
+        touched = [[0, *on.cumsum(0).tolist()] for on in masks]  # before each image: where its parameters begin
+        for start in range(0, batch, at_once):
+            stop = min(start + at_once, batch)
+            drawn = []
+            for rows, parameters in zip(touched, self.parameters, strict=True):
+                here = slice(rows[start], rows[stop])
+                drawn.append({name: value[here] if len(value) > 1 else value for name, value in parameters.items()})
+            yield slice(start, stop), Draw(tuple(on[start:stop] for on in masks), tuple(drawn))
 
     def as_dict(self) -> dict[str, Tensor]:
         """A plain dictionary of tensors, `"0.on"`, `"0.sigma"`, ..., to be saved."""
@@ -137,9 +140,12 @@ class Scanner:
         if not any(bool(on.any()) for on in draw.on):
             return image
         at_once = images_at_once(image)
-        starts = range(0, len(image), at_once)
-        parts = [self._apply(image[n : n + at_once], draw.of(slice(n, n + at_once), len(image))) for n in starts]
-        return parts[0] if len(parts) == 1 else torch.cat(parts)
+        if at_once >= len(image):
+            return self._apply(image, draw)
+        out = torch.empty_like(image)
+        for part, drawn in draw.split(len(image), at_once):
+            out[part] = self._apply(image[part], drawn)
+        return out
 
     def _apply(self, image: Tensor, draw: Draw) -> Tensor:
         """All steps, one after the other."""
