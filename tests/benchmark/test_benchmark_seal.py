@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,8 +9,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import tiny
+import torch
 import yaml
 from bench import THREE, Bench, weights
+
+from elsewhere.benchmark.oracle import Oracle
+from elsewhere.study.cache import Cache
+from elsewhere.study.case import Fold
+from elsewhere.study.seal import seal
+from elsewhere.study.study import open_study
 
 
 def garble(path: Path, rng: np.random.Generator) -> None:
@@ -82,3 +90,10 @@ def test_the_oracle_of_a_site_with_one_class_goes_by_the_loss(bench: Bench, tmp_
     chosen = yaml.safe_load((run / "model" / "oracle" / "config.yaml").read_text())
     assert (scores < 0).all()
     assert scores.idxmax() == chosen["step"]
+
+
+def test_the_oracle_goes_to_other_processes(study: Path, tmp_path: Path) -> None:
+    cache = Cache(tmp_path / "cache")
+    _, held_out = seal(open_study(study), Fold(("A",)), 0, cache)
+    asked = pickle.loads(pickle.dumps(Oracle(held_out, 0.5, torch.device("cpu"), tmp_path / "log")))
+    assert asked.held_out.case_ids == held_out.case_ids

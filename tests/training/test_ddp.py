@@ -1,4 +1,4 @@
-"""Two processes, one model: forked, as `train` forks them."""
+"""Two processes, one model: forked, as `train` forks them, or spawned where CUDA is in use."""
 
 from __future__ import annotations
 
@@ -121,3 +121,15 @@ def test_both_processes_score_the_same_model(precision: str, tmp_path: Path) -> 
 def test_an_error_for_people_stays_one_sentence(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="batch_size=3 cannot be shared by 2 processes"):
         run(tmp_path, devices=2, batch_size=3)
+
+
+@pytest.mark.parametrize("start", ["fork", "spawn"])
+def test_progress_is_told_in_the_process_that_asked(
+    start: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Spawned where CUDA is in use, as after the evaluation of an earlier run; no closure can go there."""
+    monkeypatch.setattr(torch.cuda, "is_initialized", lambda: start == "spawn")
+    told: list[int] = []
+    settings = Settings.make({**SMALL, **PLAIN, "devices": 2})
+    train(FakeDevelopment(), "erm", settings, seed=0, folder=tmp_path, progress=lambda found: told.append(found.step))
+    assert told[-1] == 4

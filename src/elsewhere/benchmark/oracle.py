@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
@@ -17,26 +17,30 @@ from elsewhere.tasks.classification_metrics import score_classification
 from elsewhere.training import Deployed
 
 
-def oracle_score(held_out: HeldOut, overlap: float, device: torch.device, log: Path) -> Callable[[nn.Module], float]:
+@dataclass(frozen=True)
+class Oracle:
     """The primary metric at the held-out site, as a function of a frozen model; every call is an opening in `log`.
 
-    Minus the mean cross-entropy where the metric is undefined (AUROC at a site of one class).
+    Minus the mean cross-entropy where the metric is undefined (AUROC at a site of one class). It pickles: with several
+    devices it is called in another process.
     """
 
-    def score(model: nn.Module) -> float:
+    held_out: HeldOut
+    overlap: float
+    device: torch.device
+    log: Path
+
+    def __call__(self, model: nn.Module) -> float:
+        """The score; higher is better."""
         deployed = cast("Deployed", model)
-        judge = Judge(deployed, overlap, device, distances=False)
-        with held_out.open(deployed, reason="oracle selection", log=log) as reader:
-            seen = list(judge.judge(held_out.case_ids, lambda case: labelled(reader, case)))
+        judge = Judge(deployed, self.overlap, self.device, distances=False)
+        with self.held_out.open(deployed, reason="oracle selection", log=self.log) as reader:
+            seen = list(judge.judge(self.held_out.case_ids, lambda case: labelled(reader, case)))
         if deployed.task.kind == "segmentation":
             return float(np.mean([judged.scores["all", deployed.task.primary] for judged in seen]))
         probabilities = np.array([[judged.record[PROBABILITY + name] for name in judge.classes] for judged in seen])
         truth = np.array([judged.truth for judged in seen])
         found = score_classification(probabilities, truth)[deployed.task.primary]
-        if math.isnan(
-            found
-        ):  # a site of one class has no AUROC: as in validation, the loss is all there is to choose by
+        if math.isnan(found):  # as in validation: the loss is all there is to choose by
             return float(np.log(np.maximum(probabilities[np.arange(len(truth)), truth], 1e-12)).mean())
         return found
-
-    return score

@@ -18,7 +18,7 @@ import torch
 from elsewhere.benchmark import examples
 from elsewhere.benchmark.attempt import Emit
 from elsewhere.benchmark.evaluate import Judge, Judged, Read, case_rows, labelled, prediction_row
-from elsewhere.benchmark.oracle import oracle_score
+from elsewhere.benchmark.oracle import Oracle
 from elsewhere.benchmark.record import DONE, finished, read_done, write_config
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.files import atomic, write_text
@@ -143,7 +143,7 @@ def _train(
         options=dict(spec.options),
         seed=spec.seed,
         folder=folder,
-        oracle=oracle_score(held_out, settings.overlap, device(settings), log) if spec.oracle else None,
+        oracle=Oracle(held_out, settings.overlap, device(settings), log) if spec.oracle else None,
         unlabelled=held_out.unlabelled(log) if sees_target else None,
         progress=progress,
     )

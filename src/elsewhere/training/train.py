@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from multiprocessing.queues import SimpleQueue
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -80,8 +82,9 @@ def train(
         folder: of the run.
         options: of the method.
         oracle: scores a frozen model at the held-out site, at every validation; the best model goes to `model/oracle`.
+            Where `devices` is above 1 it is called in another process, so it must pickle.
         unlabelled: images of the held-out site; for a method whose card says `unlabelled_target`, and only for such.
-        progress: told how far the training is (in another process where `devices` is above 1).
+        progress: told how far the training is (in a thread of this process where `devices` is above 1).
         fabric: a launched Fabric of the caller's; None: one is made from the settings.
 
     Raises:
@@ -130,15 +133,32 @@ def make_fabric(settings: Settings, folder: Path) -> Fabric:
 
 
 def _launch(fabric: Fabric, job: _Job) -> Trained:
-    """Train in processes of their own; an error that is meant for people comes back as it was raised."""
-    errors: SimpleQueue[ElsewhereError] = multiprocessing.get_context("spawn").SimpleQueue()
+    """Train in processes of their own; an error that is meant for people comes back as it was raised, progress too."""
+    context = multiprocessing.get_context("spawn")
+    errors: SimpleQueue[ElsewhereError] = context.SimpleQueue()
+    told: SimpleQueue[Progress | None] = context.SimpleQueue()
+    tell = job.progress
+
+    def listen() -> None:
+        while (progress := told.get()) is not None:
+            if tell is not None:
+                tell(progress)
+
+    # Called here and not there: a caller's function may be of this process alone (a bar on the screen, a closure).
+    listener = threading.Thread(target=listen, daemon=True)
+    listener.start()
     launch: Callable[..., dict[str, Any]] = fabric.launch
     try:
-        return Trained(**launch(_in_a_process, job, errors))
+        there = replace(job, progress=None if tell is None else told.put)
+        # Bound and not handed over: Fabric takes arguments apart where it spawns, and cannot a frozen dataclass.
+        return Trained(**launch(partial(_in_a_process, job=there, errors=errors)))
     except ProcessRaisedException:
         if errors.empty():
             raise
         raise errors.get() from None
+    finally:
+        told.put(None)
+        listener.join()
 
 
 def _in_a_process(fabric: Fabric, job: _Job, errors: SimpleQueue[ElsewhereError]) -> dict[str, Any]:
