@@ -3,8 +3,13 @@
     python benchmarks/sweep.py ../shared/data/cxr     # 3 methods, 3 sites, 200 steps, DenseNet-121, 128 px
     python benchmarks/sweep.py STUDY --steps 4 --size 32 --set network=resnet18
 
-Time is counted in worker seconds: wall clock x jobs, from the call to the printed table. What is not a training step, a
-validation or the evaluation at the end is `other`: starting processes, decoding, checkpoints, tables, waiting.
+Time is counted in worker seconds: wall clock x jobs, from the call to the printed table, so that a worker that waits
+counts. `outside` is all that is neither a training step (its batch included) nor a validation on development patients:
+
+    evaluation   the final models on the held-out and the in-domain patients, scores and pictures included
+    decoding     reading and decoding files, wherever it is asked for; taken out of the parts that asked
+    preparation  opening the study, cutting it, the fingerprint of its training images
+    other        starting processes and importing, building networks, checkpoints and models, tables, waiting
 """
 
 from __future__ import annotations
@@ -15,8 +20,9 @@ import csv
 import importlib
 import json
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -26,32 +32,51 @@ from elsewhere.benchmark import RunSpec, execute, run_benchmark
 from elsewhere.benchmark.attempt import Emit
 from elsewhere.study import Cache, open_study
 
+PARTS = {
+    "decoding": ("elsewhere.study.cache", "decode"),
+    "validation": ("elsewhere.training.train", "validate"),
+    "evaluation": ("elsewhere.benchmark.run", "_evaluate"),
+    "sealing": ("elsewhere.benchmark.run", "seal"),
+    "opening": ("elsewhere.benchmark.run", "_opened"),
+}
+"""What is timed: module and function."""
+
 
 def timed(spec: RunSpec, folder: Path, emit: Emit) -> None:
-    """A run that also writes down how long its validations took."""
-    with validations_timed() as seconds:
+    """A run that also writes down what its parts took."""
+    with parts_timed() as seconds:
         execute(spec, folder, emit)
-    (folder / "validation_seconds.json").write_text(json.dumps(seconds))
+    (folder / "part_seconds.json").write_text(json.dumps(seconds))
 
 
 @contextlib.contextmanager
-def validations_timed() -> Iterator[list[float]]:
-    room: Any = importlib.import_module("elsewhere.training.train")  # `training.train` itself is the function
-    seconds: list[float] = []
-    validate = room.validate
+def parts_timed() -> Iterator[dict[str, float]]:
+    """Seconds of each of PARTS while the block runs; a part inside another is taken out of the outer one."""
+    seconds = dict.fromkeys(PARTS, 0.0)
+    inner = [0.0]  # for each part under way, seconds of the parts within it
+    run = threading.get_ident()
 
-    def stopwatch(*args: Any, **more: Any) -> Any:
-        begin = time.perf_counter()
-        try:
-            return validate(*args, **more)
-        finally:
-            seconds.append(time.perf_counter() - begin)
+    def stopwatch(part: str, work: Callable[..., Any]) -> Callable[..., Any]:
+        def watched(*args: Any, **more: Any) -> Any:
+            if threading.get_ident() != run:  # it overlaps with something that is timed
+                return work(*args, **more)
+            begin = time.perf_counter()
+            inner.append(0.0)
+            try:
+                return work(*args, **more)
+            finally:
+                took = time.perf_counter() - begin
+                seconds[part] += took - inner.pop()
+                inner[-1] += took
 
-    room.validate = stopwatch
-    try:
+        return watched
+
+    with contextlib.ExitStack() as put_back:
+        for part, (module, name) in PARTS.items():
+            room = importlib.import_module(module)
+            put_back.callback(setattr, room, name, getattr(room, name))
+            setattr(room, name, stopwatch(part, getattr(room, name)))
         yield seconds
-    finally:
-        room.validate = validate
 
 
 def training_seconds(log: Path) -> float:
@@ -66,6 +91,7 @@ def training_seconds(log: Path) -> float:
 
 
 def sweep(study: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]:
+    """Run a benchmark and count."""
     cache = Cache(out / "cache")
     begin = time.perf_counter()
     code = run_benchmark(
@@ -82,32 +108,40 @@ def sweep(study: Path, out: Path, options: argparse.Namespace) -> dict[str, Any]
         work=timed,
     )
     wall = time.perf_counter() - begin
-    runs = sorted(path.parent for path in (out / "benchmark" / "runs").glob("*/*/*/log.csv"))
+    runs = sorted(path.parent for path in (out / "benchmark" / "runs").glob("*/*/*/part_seconds.json"))
     state = json.loads((out / "benchmark" / "benchmark.json").read_text())
-    done = [json.loads((run / "done.json").read_text())["seconds"] for run in runs if (run / "done.json").exists()]
+    parts = [json.loads((run / "part_seconds.json").read_text()) for run in runs]
+    spent = {part: sum(one[part] for one in parts) for part in PARTS}
     training = sum(training_seconds(run / "log.csv") for run in runs)
-    validation = sum(sum(json.loads(path.read_text())) for run in runs for path in run.glob("validation_seconds.json"))
-    evaluation = sum(one["evaluation"] for one in done)
-    total = wall * options.jobs
+    total = wall * min(options.jobs, max(1, state["worker_starts"]))
+    cases, decodes = len(open_study(study, cache=cache.folder).cases), cache.decodes_logged()
+    seconds = {
+        "total": total,
+        "training_steps": training,
+        "validation": spent["validation"],
+        "outside": total - training - spent["validation"],
+    }
+    outside = {
+        "evaluation": spent["evaluation"],
+        "decoding": spent["decoding"],
+        "preparation": spent["sealing"] + spent["opening"],
+        "other": total - training - sum(spent.values()),
+    }
     return {
         "study": study.name,
         "exit_code": code,
         "runs": len(runs),
-        "cases": len(open_study(study, cache=cache.folder).cases),
-        "decodes": cache.decodes_logged(),
+        "steps": options.steps,
+        "cases": cases,
+        "decodes": decodes,
+        "decodes_a_case": round(decodes / cases, 4),
         "jobs": options.jobs,
         "worker_starts": state["worker_starts"],
         "wall_seconds": round(wall, 1),
-        "worker_seconds": {
-            "total": round(total, 1),
-            "training_steps": round(training, 1),
-            "validation": round(validation, 1),
-            "evaluation": round(evaluation, 1),
-            "preparation": round(sum(one["preparation"] for one in done), 1),
-            "other": round(total - training - validation - evaluation, 1),
-        },
-        "share_outside_training_and_validation": round(1 - (training + validation) / total, 4),
-        "share_outside_training_validation_and_evaluation": round(1 - (training + validation + evaluation) / total, 4),
+        "worker_seconds": {name: round(value, 1) for name, value in seconds.items()},
+        "outside_seconds": {name: round(value, 1) for name, value in outside.items()},
+        "share_outside": round(seconds["outside"] / total, 4),
+        "share_outside_of": {name: round(value / total, 4) for name, value in outside.items()},
     }
 
 

@@ -27,9 +27,10 @@ def test_what_a_benchmark_leaves(bench: Bench, study: Path) -> None:
     assert len(bench.runs()) == 6
     for run in bench.runs():
         assert {path.name for path in run.iterdir()} >= {
-            "config.yaml", "log.csv", "cases.csv", "predictions.parquet", "model", "checkpoint", "done.json",
+            "config.yaml", "log.csv", "cases.csv", "predictions.parquet", "model", "done.json",
             "openings.jsonl", "examples",
         }  # fmt: skip
+        assert not (run / "checkpoint").exists(), "a finished run needs none, and it is large"
     results = bench.results()
     assert list(results.columns) == [
         "method", "held_out", "seed", "selection", "split", "class", "metric", "value", "lo", "hi",
@@ -73,6 +74,16 @@ def test_another_selection_rule_trains_nothing_again(bench: Bench, study: Path) 
     before = (run / "done.json").stat().st_mtime_ns
     bench(study, selection=["source-val"])  # was evaluated already
     assert (run / "done.json").stat().st_mtime_ns == before
+
+
+def test_a_finished_run_that_lost_its_model_is_trained_again(bench: Bench, study: Path) -> None:
+    bench(study)
+    (run,) = bench.runs()
+    model = weights(run)
+    (run / "model" / "source-val" / "model.safetensors").unlink()
+    assert bench(study, selection=["last"]) == 0
+    assert weights(run) == model
+    assert (run / "model" / "source-val" / "model.safetensors").is_file()
 
 
 def test_killed_in_the_middle_and_called_again(bench: Bench, study: Path, tmp_path: Path) -> None:

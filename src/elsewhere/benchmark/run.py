@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,6 +28,7 @@ from elsewhere.study.held_out import HeldOut
 from elsewhere.study.seal import Development, seal
 from elsewhere.study.study import Study, open_study
 from elsewhere.training import Settings, Trained, load_model, train
+from elsewhere.training.model_io import CONFIG, WEIGHTS
 
 HELD_OUT, HOME = "held-out", "in-domain"
 
@@ -53,7 +54,8 @@ class _Sheets:
 def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     """Do a run in `folder`, going on from whatever is there; `done.json` is written last.
 
-    Training resumes where it stopped; the evaluation, which is short, is made again as a whole.
+    Training resumes where it stopped; the evaluation, which is short, is made again as a whole. A finished run keeps
+    its models and not its checkpoints, which are several times as large.
 
     Raises:
         ElsewhereError: whatever stops it, in one sentence.
@@ -61,8 +63,8 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     if finished(folder, spec):
         return
     # Rules by which it was evaluated before stay in its tables.
-    before = (read_done(folder) or {}).get("selection", ())
-    spec = replace(spec, selection=tuple(dict.fromkeys((*spec.selection, *before))))
+    before = read_done(folder) or {}
+    spec = replace(spec, selection=tuple(dict.fromkeys((*spec.selection, *before.get("selection", ())))))
     begun = time.monotonic()
     study, cache = _opened(spec.study, spec.site_column, spec.allow_outside, spec.cache)
     settings = Settings.make(dict(spec.settings))
@@ -78,7 +80,7 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     )
     write_config(folder, spec, settings, development)
     sealed = time.monotonic()
-    trained = _train(spec, settings, development, held_out, folder, emit)
+    trained = _trained_before(spec, folder, before) or _train(spec, settings, development, held_out, folder, emit)
     after_training = time.monotonic()
     sheets = _evaluate(spec, settings, development, held_out, trained, folder, emit)
     _write(folder, sheets)
@@ -87,6 +89,8 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
         "identity": spec.identity,
         "selection": list(spec.selection),
         "steps": trained.steps,
+        "models": sorted(trained.models),
+        "training_notes": list(trained.notes),
         "notes": [*development.split.notes, *trained.notes, *sheets.notes],
         "seconds": {
             "preparation": sealed - begun,
@@ -95,6 +99,16 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
         },
     }
     write_text(folder / DONE, json.dumps(done, indent=1))
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def _trained_before(spec: RunSpec, folder: Path, before: Mapping[str, Any]) -> Trained | None:
+    """The training of a run that was finished, and is to be evaluated by another rule; None where there was none."""
+    models = {rule: folder / "model" / rule for rule in before.get("models", ())}
+    whole = all((model / name).is_file() for model in models.values() for name in (CONFIG, WEIGHTS))
+    if before.get("identity") != spec.identity or not models or not whole:
+        return None
+    return Trained(models, before["steps"], None, (), before["training_notes"])
 
 
 @lru_cache(maxsize=2)
