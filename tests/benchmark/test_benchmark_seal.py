@@ -97,3 +97,14 @@ def test_the_oracle_goes_to_other_processes(study: Path, tmp_path: Path) -> None
     _, held_out = seal(open_study(study), Fold(("A",)), 0, cache)
     asked = pickle.loads(pickle.dumps(Oracle(held_out, 0.5, torch.device("cpu"), tmp_path / "log")))
     assert asked.held_out.case_ids == held_out.case_ids
+
+
+def test_a_manifest_that_changed_is_read_again_in_the_same_process(bench: Bench, study: Path, tmp_path: Path) -> None:
+    """The run's identity is of the new rows, so its results must be too."""
+    bench(study)
+    lines = (study / "manifest.csv").read_text().splitlines(keepends=True)
+    (study / "manifest.csv").write_text("".join(line for line in lines if not line.startswith("images/s0-00")))
+    again = Bench(tmp_path / "again")
+    again(study)
+    results = again.results()
+    assert set(results[results["split"] == "held-out"]["n_cases"].astype(int)) == {5}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import time
@@ -24,9 +25,10 @@ from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.files import atomic, write_text
 from elsewhere.methods import card
 from elsewhere.study.cache import Cache
+from elsewhere.study.config import CONFIG_NAME
 from elsewhere.study.held_out import HeldOut
 from elsewhere.study.seal import Development, seal
-from elsewhere.study.study import Study, open_study
+from elsewhere.study.study import Study, find_manifest, open_study
 from elsewhere.training import Settings, Trained, load_model, train
 from elsewhere.training.model_io import CONFIG, WEIGHTS
 
@@ -111,9 +113,17 @@ def _trained_before(spec: RunSpec, folder: Path, before: Mapping[str, Any]) -> T
     return Trained(models, before["steps"], None, (), before["training_notes"])
 
 
-@lru_cache(maxsize=2)
 def _opened(path: str, site_column: str | None, allow_outside: bool, cache: str | None) -> tuple[Study, Cache]:
-    """A worker opens a study once, whatever the number of its runs."""
+    """A worker opens a study once, whatever the number of its runs, and again where its tables have changed since."""
+    manifest = find_manifest(Path(path))
+    tables = [file.read_bytes() for file in (manifest, manifest.parent / CONFIG_NAME) if file.is_file()]
+    return _open(path, site_column, allow_outside, cache, hashlib.sha256(b"\0".join(tables)).hexdigest())
+
+
+@lru_cache(maxsize=2)
+def _open(
+    path: str, site_column: str | None, allow_outside: bool, cache: str | None, tables: str
+) -> tuple[Study, Cache]:
     where = None if cache is None else Path(cache)
     study = open_study(path, site_column=site_column, allow_outside=allow_outside, cache=where)
     return study, Cache(where)
