@@ -204,7 +204,7 @@ def wrong_config(f: Folder) -> None:
         (map_of_other_size, "error", "grid", "row 5", "map:fov 'fov.png' is 48x49"),
         (other_affine, "error", "grid", "row 5", "label 'm.nii' has an affine that lies up to 14 mm elsewhere"),
         (one_volume, "error", "dimensions", "row 5", "image is 3D, 13 others are 2D"),
-        (one_in_colour, "error", "channels", "row 5", "image is 3 channels, 13 others are 1 channels"),
+        (one_in_colour, "error", "channels", "row 5", "image is 3 channels, 13 others are 1 channel"),
         (undeclared_value, "error", "undeclared-value", "row 5", "label holds 7; study.yaml declares 0, 1"),
         (undeclared_class, "error", "undeclared-class", "row 5", "'unclear' is not a declared class"),
         (masks_that_are_photographs, "error", "label-values", "manifest.csv", "255 values other than 0"),

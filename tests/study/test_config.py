@@ -42,7 +42,7 @@ def test_names_stay_words_and_values_become_lists(tmp_path: Path) -> None:
         ("roles: {train: [A], tests: [B]}", r"key 'roles\.(test|tests)' is (missing|unknown)"),
         ("roles: {train: [A], test: [A]}", r"key 'roles' names the site 'A' twice"),
         ("spacing: [1.0, -2.0]", r"key 'spacing\.1' is -2\.0: input should be greater than 0"),
-        ("size: [64]", r"key 'size' is \[64\]: list should have at least 2 items"),
+        ("size: [64]", r"key 'size' is \[64\], wanted a positive whole number for each axis"),
         ("size: [64, 64]\nspacing: [1, 1]", r"keys 'spacing' and 'size' are both given; keep one"),
         ("classes: [a]", r"key 'classes' names 1, wanted at least 2"),
         ("classes: [a, a]", r"key 'classes' names 'a' twice"),

@@ -12,6 +12,7 @@ from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.errors import SettingsError
 from elsewhere.methods import card
 from elsewhere.study.case import Fold
+from elsewhere.study.preprocessing import per_axis
 from elsewhere.study.splits import plan_folds
 
 if TYPE_CHECKING:
@@ -74,6 +75,7 @@ def plan(
     seeds = list(seeds)
     settings = settings.resolved(study.task, study.dims)
     _check_network(str(settings.network), settings.network_options, study)
+    _check_grid(settings, study)
     shared: dict[str, Any] = {
         "study": str(path.resolve() if path is not None else study.root),
         "site_column": site_column,
@@ -149,6 +151,19 @@ def _check(methods: Sequence[str], options: Mapping[str, Any], selection: Sequen
     if unknown or not selection:
         found = repr(unknown[0]) if unknown else "nothing"
         raise SettingsError(f"--selection: found {found}, wanted one or more of: {', '.join(SELECTIONS)}")
+
+
+def _check_grid(settings: Settings, study: Study) -> None:
+    if settings.size is not None and settings.spacing is not None:
+        raise SettingsError("size and spacing are both given; keep one of them")
+    for key in ("size", "spacing", "patch_size"):
+        per_axis(key, getattr(settings, key), study.dims)
+    wrong = [axis for axis in settings.flip_axes or () if not 0 <= axis < study.dims]
+    if wrong:
+        raise SettingsError(
+            f"flip_axes={settings.flip_axes}: {study.dims}D images have no axis {wrong[0]}; wanted some of "
+            f"{list(range(study.dims))}"
+        )
 
 
 def _check_network(name: str, options: Mapping[str, Any], study: Study) -> None:

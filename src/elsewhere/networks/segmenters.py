@@ -41,6 +41,12 @@ def unet(
 
     if len(channels) < 2:
         raise SettingsError(f"network unet: channels must name at least two levels, found {list(channels)}")
+    multiple = 2 ** (len(channels) - 1)
+    if norm == "instance" and shape.patch_size is not None and max(shape.patch_size) <= multiple:
+        raise SettingsError(
+            f"network unet: a patch of {list(shape.patch_size)} is one voxel after {len(channels) - 1} halvings, and "
+            f"instance norm needs two; wanted a patch_size of {2 * multiple} along an axis, or fewer channels"
+        )
     if act not in ACTIVATIONS:
         raise SettingsError(f"network unet: act must be one of {', '.join(ACTIVATIONS)}, found {act!r}")
     trunk = UNet(

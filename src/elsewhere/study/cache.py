@@ -31,6 +31,7 @@ from elsewhere.study.decode import Schema, decode, where
 from elsewhere.study.entry import CorruptEntry, Entry, make_entry, read_entry, write_entry
 from elsewhere.study.folders import cache_folder
 from elsewhere.study.hashes import FileHashes
+from elsewhere.study.reading import backslash_hint
 from elsewhere.study.resample import resize, resize_label, target_geometry
 
 VERSION = "1"
@@ -96,7 +97,8 @@ class Cache:
                 "values": sorted(schema.label_values.items()) if masked else [],
             }
         except FileNotFoundError as error:
-            raise StudyError(f"{where(case)}: there is no file '{error.filename}'") from error
+            hint = backslash_hint(Path(error.filename))
+            raise StudyError(f"{where(case)}: there is no file '{error.filename}'{hint}") from error
         except OSError as error:
             raise StudyError(f"{where(case)}: cannot read '{error.filename}' ({error.strerror})") from error
         return hashlib.sha256(json.dumps(described).encode()).hexdigest()

@@ -7,11 +7,15 @@ What is an error and what a warning (an error stops a benchmark):
     study                      error     the manifest or `study.yaml` as a whole is not what it should be
     missing, unreadable        error     a file is not there, or is truncated, corrupt or of another format
     grid                       error     mask, map or second channel of another size, spacing or affine than the image
-    dimensions, channels       error     2D among 3D, or another number of channels than most cases have
+    dimensions, channels       error     2D among 3D, or another number of channels than most cases have (a warning
+                                         where it is grey among RGB)
     undeclared-value           error     a mask holds a value that `study.yaml` does not declare
     undeclared-class           error     a label is a class that `study.yaml` does not declare
     label-values               error     nothing is declared, and the masks' values cannot be classes
     label-values-differ        warning   nothing is declared, and two sites share no value but 0 (1 here, 255 there)
+    lossy-label                error     nothing is declared, and a mask is a JPEG whose values are blurred
+    no-labels                  error     no row has a label
+    no-foreground              warning   every mask holds the background only
     not-finite                 error     NaN or Inf
     empty-image                error     all pixels are equal
     empty-channel              warning   all pixels of one channel of several are equal
@@ -31,16 +35,25 @@ import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from elsewhere.errors import StudyError
 from elsewhere.study.config import CONFIG_NAME, StudyConfig, load_config
 from elsewhere.study.examine import Findings, Row, examine_rows
-from elsewhere.study.inference import classes_of_values, declared_classes, patients_at_several_sites, undeclared_names
+from elsewhere.study.grey import fits_as_grey
+from elsewhere.study.inference import (
+    classes_of_names,
+    classes_of_values,
+    declared_classes,
+    patients_at_several_sites,
+    undeclared_names,
+)
 from elsewhere.study.manifest import Manifest, read_manifest
 from elsewhere.study.problem import Problem
-from elsewhere.study.study import find_manifest
+from elsewhere.study.reading import LOSSY, MOST_LOSSLESS, is_lossy
+from elsewhere.study.study import check_axes, check_roles, find_manifest
 from elsewhere.study.twins import Prints, find_twins
 from elsewhere.study.workers import Workers, available_cores
 
@@ -157,6 +170,7 @@ def check_study(
             if progress is not None:
                 progress(done, len(cases))
     problems += _alike(findings, where)
+    problems += _configured(config, manifest, findings)
     problems += _labels(manifest, where, findings, task, declared)
     problems += _sites(manifest)
     problems += find_twins(cases, where, prints, jobs)
@@ -179,18 +193,37 @@ def _alike(findings: Sequence[Findings], where: Sequence[str]) -> list[Problem]:
     usual = Counter(found.dims for found in read).most_common(1)
     read = [found for found in read if found.dims == usual[0][0]]
     places = [where[found.index] for found in read]
-    return dims + _unusual("channels", " channels", [found.n_channels for found in read], places)
+    return dims + _unusual("channels", " channels", [found.n_channels for found in read], places, usual[0][0])
 
 
-def _unusual(code: str, unit: str, values: Sequence[int], places: Sequence[str]) -> list[Problem]:
+def _unusual(code: str, unit: str, values: Sequence[int], places: Sequence[str], dims: int = 0) -> list[Problem]:
     if len(set(values)) < 2:
         return []
     usual, number = Counter(values).most_common(1)[0]
-    return [
-        Problem("error", code, place, f"image is {value}{unit}, {number} others are {usual}{unit}")
-        for value, place in zip(values, places, strict=True)
-        if value != usual
-    ]
+    problems = []
+    for value, place in zip(values, places, strict=True):
+        if value == usual:
+            continue
+        if code == "channels" and fits_as_grey(value, usual, dims):
+            message = f"image is grey, {number} others are RGB: its channel is taken three times"
+            problems.append(Problem("warning", code, place, message))
+        else:
+            message = f"image is {value}{unit}, {number} others are {usual}{unit}"
+            problems.append(Problem("error", code, place, message.replace(" 1 channels", " 1 channel")))
+    return problems
+
+
+def _configured(config: StudyConfig, manifest: Manifest, findings: Sequence[Findings]) -> list[Problem]:
+    """What `study.yaml` says against the sites and the dimensions that there are."""
+    usual = Counter(found.dims for found in findings if found.dims).most_common(1)
+    problems = []
+    for check in (partial(check_roles, config, sorted({case.site for case in manifest.cases})),
+                  partial(check_axes, config, usual[0][0] if usual else 0)):  # fmt: skip
+        try:
+            check()
+        except StudyError as error:
+            problems.append(Problem("error", "study", CONFIG_NAME, str(error).removeprefix(f"{CONFIG_NAME}: ")))
+    return problems
 
 
 def _labels(
@@ -202,21 +235,42 @@ def _labels(
 ) -> list[Problem]:
     """Values and classes against what is declared, or among themselves where nothing is."""
     name = manifest.path.name
+    if manifest.cases and all(case.label is None for case in manifest.cases):
+        message = "column 'label' is empty in every row: there is nothing to train on; fill it in"
+        return [Problem("error", "no-labels", name, message)]
     if task == "classification":
-        return undeclared_names(manifest.cases, declared[0], name) if declared is not None else []
+        if declared is not None:
+            return undeclared_names(manifest.cases, declared[0], name)
+        try:
+            classes_of_names(manifest.cases, name)
+        except StudyError as error:
+            return [Problem("error", "label-values", name, str(error).removeprefix(f"{name}: "))]
+        return []
     if declared is not None:
         wanted = declared[1]
         listed = ", ".join(map(str, sorted(wanted)))
+        held = [set(found.values) for found in findings if found.values]
+        if held and all(wanted.get(value) == 0 for values in held for value in values):
+            message = f"every mask holds only '{declared[0][0]}', the background: there is nothing to be found in them"
+            return [Problem("warning", "no-foreground", name, message)]
         return [
             Problem(
                 "error",
                 "undeclared-value",
                 where[found.index],
-                f"label holds {_listed(sorted(set(found.values) - set(wanted)))}; {CONFIG_NAME} declares {listed}",
+                f"label holds {_listed(sorted(set(found.values) - set(wanted)))}; {CONFIG_NAME} declares {listed}"
+                + (f"; {LOSSY}" if isinstance(case.label, Path) and is_lossy(case.label) else ""),
             )
-            for found in findings
+            for case, found in zip(manifest.cases, findings, strict=True)
             if not set(found.values) <= set(wanted)
         ]
+    blurred = [
+        Problem("error", "lossy-label", where[found.index], f"label '{case.label.name}' holds {n} values; {LOSSY}")
+        for case, found in zip(manifest.cases, findings, strict=True)
+        if isinstance(case.label, Path) and is_lossy(case.label) and (n := len(found.values)) > MOST_LOSSLESS
+    ]
+    if blurred:
+        return blurred
     values: defaultdict[str, set[int]] = defaultdict(set)
     for case, found in zip(manifest.cases, findings, strict=True):
         values[case.site] |= set(found.values)

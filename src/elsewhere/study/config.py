@@ -14,6 +14,16 @@ from elsewhere.errors import StudyError
 
 CONFIG_NAME = "study.yaml"
 
+WANTED = {
+    "name": "text",
+    "site_column": "the name of a column",
+    "size": "a positive whole number for each axis, such as [256, 256]",
+    "patch_size": "a positive whole number for each axis, such as [256, 256]",
+    "spacing": "mm along each axis, such as [1.0, 1.0, 3.0]",
+    "roles": "lists of sites under train, validation (may be absent) and test",
+}
+"""In words, for keys of which pydantic would speak in its own."""
+
 Intensity = Literal["auto", "image-zscore", "study-zscore", "ct", "none"]
 
 
@@ -160,6 +170,8 @@ def _sentence(where: str, error: ValidationError) -> str:
             f"{where}: key 'classes' is {_short(found)}, wanted a list of names (classification) or a name with its "
             "value in the masks for each class (segmentation), the background first"
         )
+    if place[0] in WANTED and len(place) == 1 and first["type"] != "missing":
+        return f"{where}: key '{key}' is {_short(found)}, wanted {WANTED[place[0]]}"
     message = first["msg"][0].lower() + first["msg"][1:]
     return f"{where}: key '{key}' is {_short(found)}: {message}"
 

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
 from elsewhere.study.entry import Entry, make_entry
-from elsewhere.study.reading import read_image, read_label, read_map
+from elsewhere.study.grey import one_grey_channel
+from elsewhere.study.reading import LOSSY, is_lossy, read_image, read_label, read_map
 from elsewhere.study.resample import to_canonical
 
 
@@ -24,10 +25,12 @@ class Schema:
     Attributes:
         classes: declared names, in the order of the outputs.
         label_values: value in a mask file -> class index; empty for classification.
+        dims: 2 or 3; None: as the files are.
     """
 
     classes: tuple[str, ...]
     label_values: Mapping[int, int] = field(default_factory=dict)
+    dims: int | None = None
 
 
 def decode(case: Case, schema: Schema) -> Entry:
@@ -38,10 +41,11 @@ def decode(case: Case, schema: Schema) -> Entry:
     """
     picture = read_image(case.images)
     original = picture.geometry
-    image = _one_grey_channel(_storable(picture.array), case)
+    image = one_grey_channel(_storable(picture.array), len(case.images))
     if image.dtype.kind == "f" and not np.isfinite(image).all():
         bad = int(image.size - np.isfinite(image).sum())
         raise StudyError(f"{where(case)}: image '{_first(case)}' has {bad} NaN or Inf values; wanted finite numbers")
+    require_dims(len(original.shape), case, schema)  # before its mask, which then does not fit either
     image, geometry = to_canonical(image, original)
     label = None
     if isinstance(case.label, Path):
@@ -65,9 +69,10 @@ def class_indices(raw: NDArray[Any], case: Case, schema: Schema) -> NDArray[Any]
     for value in np.unique(raw):
         if int(value) not in schema.label_values:
             known = ", ".join(f"{schema.classes[index]} = {v}" for v, index in sorted(schema.label_values.items()))
+            lossy = f"; {LOSSY}" if isinstance(case.label, Path) and is_lossy(case.label) else ""
             raise StudyError(
                 f"{where(case)}: label '{case.label}' has the value {value} ({int((raw == value).sum())} times), which "
-                f"no class declares; the classes: {known}"
+                f"no class declares; the classes: {known}{lossy}"
             )
         out[raw == value] = schema.label_values[int(value)]
     return out
@@ -82,11 +87,13 @@ def _storable(image: NDArray[Any]) -> NDArray[Any]:
     return image.astype(image.dtype.newbyteorder("="), copy=False)
 
 
-def _one_grey_channel(image: NDArray[Any], case: Case) -> NDArray[Any]:
-    """A grey image saved as RGB, as many radiographs are, has one channel."""
-    if len(case.images) == 1 and len(image) == 3 and all(np.array_equal(image[0], other) for other in image[1:]):
-        return image[:1]
-    return image
+def require_dims(found: int, case: Case, schema: Schema) -> None:
+    """Raise a StudyError where an image of `found` axes is no case of the study."""
+    if schema.dims is not None and found != schema.dims:
+        raise StudyError(
+            f"{where(case)}: image '{_first(case)}' is {found}D, the study is {schema.dims}D (as its first image); "
+            f"wanted {schema.dims}D images only"
+        )
 
 
 def where(case: Case) -> str:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case, Geometry
+from elsewhere.study.grey import one_grey_channel
 from elsewhere.study.likeness import digest, fine_vector, fingerprint
 from elsewhere.study.problem import Problem
 from elsewhere.study.reading import GridError, label_values, read_image, read_label, read_map, size
@@ -98,13 +99,14 @@ def examine(row: Row) -> Findings:
         return Findings(row.index, tuple(problems), values=values)
     array = picture.array
     content = _content(row, array, add)
+    n_channels = len(one_grey_channel(array, len(case.images)))
     if not content:
-        return Findings(row.index, tuple(problems), len(array), array.ndim - 1, values=values)
+        return Findings(row.index, tuple(problems), n_channels, array.ndim - 1, values=values)
     code, thumbnail = fingerprint(array)
     return Findings(
         row.index,
         tuple(problems),
-        len(array),
+        n_channels,
         array.ndim - 1,
         digest(array),
         code.tobytes(),

@@ -188,10 +188,13 @@ def patients_at_several_sites(cases: Sequence[Case]) -> dict[str, tuple[str, ...
 
 
 def _values_or_error(path: Path) -> set[int] | str:
-    from elsewhere.study.reading import read_label_values
+    from elsewhere.study.reading import LOSSY, MOST_LOSSLESS, is_lossy, read_label_values
 
     try:
-        return read_label_values(path)
+        values = read_label_values(path)
+        if is_lossy(path) and len(values) > MOST_LOSSLESS:
+            return f"{path}: holds {len(values)} values; {LOSSY}, or declare 'classes' in study.yaml"
+        return values
     except ElsewhereError as error:
         return str(error)
 

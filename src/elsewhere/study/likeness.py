@@ -71,6 +71,7 @@ def locally_normalised(small: NDArray[np.float32]) -> NDArray[np.float32]:
     side = len(small)
     blocks = small.reshape(side // BLOCK, BLOCK, side // BLOCK, BLOCK)
     residual = blocks - blocks.mean(axis=(1, 3), keepdims=True)
+    residual = residual / max(float(np.abs(residual).max()), 1e-12)  # squares of huge values would overflow
     spread = np.sqrt((residual**2).mean(axis=(1, 3), keepdims=True))
     vector = (residual / (spread + 0.25 * residual.std() + 1e-12)).ravel()
     unit: NDArray[np.float32] = (vector / max(float(np.linalg.norm(vector)), 1e-12)).astype(np.float32)

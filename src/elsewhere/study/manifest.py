@@ -95,8 +95,14 @@ def read_manifest(
             message = f"has {len(row)} cells, the header has {len(header)}; quote cells that hold a comma"
             problems.append(Problem("error", "cells", f"{path.name} row {number}", message))
     root = str(path.parent)
-    if task is None:
-        task = task_of_labels([row[columns.label] for _, row in whole], root)
+    seen = task_of_labels([row[columns.label] for _, row in whole], root)
+    if task == "classification" and seen == "segmentation":
+        example = next(row[columns.label] for _, row in whole if row[columns.label])
+        raise StudyError(
+            f"{path.name}: the task is classification, but column 'label' holds files such as '{example}'; wanted "
+            "class names, or 'task: segmentation' in study.yaml"
+        )
+    task = task or seen
     builder = _Builder(path.name, root, columns, task, allow_outside, problems)
     cases = [case for number, row in whole if (case := builder.case(number, row)) is not None]
     if columns.patient is None:
@@ -166,6 +172,13 @@ class _Builder:
             self._add("warning", "no-label", number, "label is empty; the case will not be trained on or scored")
         elif self.task == "segmentation":
             label = self._path(number, "label", row[columns.label])
+            if label in images.values():
+                self._add(
+                    "error",
+                    "label-is-image",
+                    number,
+                    f"label '{row[columns.label]}' is the image itself; wanted its mask",
+                )
         maps = {name: self._path(number, f"map:{name}", row[i]) for name, i in columns.maps.items() if row[i]}
         if columns.case is not None:
             identifier = row[columns.case]

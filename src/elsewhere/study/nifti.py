@@ -51,7 +51,7 @@ def decode_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
     unit = _UNITS_MM[file.header.get_xyzt_units()[0]] if hasattr(file.header, "get_xyzt_units") else 1.0
     affine = np.diag([unit, unit, unit, 1.0]) @ np.asarray(file.affine, dtype=np.float64)
     spacing = tuple(float(s) for s in np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) < 1e-12:
+    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(spacing):
         raise StudyError(
             f"{path}: the affine is not invertible; wanted voxel axes that span the space (sform or qform)"
         )

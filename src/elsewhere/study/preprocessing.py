@@ -6,6 +6,7 @@ what the caller overrides. `Preprocessing` travels with the run and the model, a
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, NamedTuple
@@ -21,7 +22,8 @@ from elsewhere.errors import SettingsError, StudyError
 from elsewhere.study.case import Geometry, StoredCase
 from elsewhere.study.config import StudyConfig
 from elsewhere.study.entry import Entry
-from elsewhere.study.resample import target_geometry
+from elsewhere.study.grey import fits_as_grey
+from elsewhere.study.resample import MOST_VOXELS, target_geometry
 
 Rule = Literal["image-zscore", "study-zscore", "ct", "none"]
 MOST_CASES = 4000
@@ -209,8 +211,8 @@ def take_fingerprint(entries: Iterable[Entry], n_cases: int, class_counts: Seque
         smallest=tuple(int(n) for n in np.min(sizes, axis=0)),
         largest=tuple(int(n) for n in np.max(sizes, axis=0)),
         spacing=_floats(np.median(spacings, axis=0)) if 2 * len(spacings) >= len(sizes) and spacings else None,
-        channels=_intensities(samples),
-        foreground=_intensities(foreground) if foreground else None,
+        channels=_intensities(samples, len(sizes[0])),
+        foreground=_intensities(foreground, len(sizes[0])) if foreground else None,
         hounsfield=hounsfield / len(sizes),
         class_frequencies=_floats(counts / max(counts.sum(), 1)),
     )
@@ -239,10 +241,10 @@ def decide(
     """
     if size is not None and spacing is not None:
         raise SettingsError("size and spacing are both given; keep one of them")
-    grid = _per_axis("size", size, dims)
-    step = _per_axis("spacing", spacing, dims)
+    grid = per_axis("size", size, dims)
+    step = per_axis("spacing", spacing, dims)
     if grid is None and step is None:
-        grid, step = _per_axis("size", config.size, dims), _per_axis("spacing", config.spacing, dims)
+        grid, step = per_axis("size", config.size, dims), per_axis("spacing", config.spacing, dims)
     if grid is None and step is None:
         if task == "classification":
             most, multiple = (224, 32) if dims == 2 else (96, 16)
@@ -250,7 +252,7 @@ def decide(
         elif dims == 3:
             step = fingerprint.spacing
     whole = None if grid is None else tuple(int(n) for n in grid)
-    patch = _per_axis("patch_size", patch_size if patch_size is not None else config.patch_size, dims)
+    patch = per_axis("patch_size", patch_size if patch_size is not None else config.patch_size, dims)
     if patch is None and task == "segmentation":
         seen = target_geometry(Geometry(fingerprint.size, fingerprint.spacing), whole, step).shape
         patch = _default_patch(seen)
@@ -289,26 +291,35 @@ def _default_patch(size: tuple[int, ...]) -> tuple[int, ...]:
         return tuple(max(32, min(256, n) // 32 * 32) for n in size)
     shortest = int(np.argmin(size[::-1]))  # the last of equals: usually the slice axis
     caps = [64 if i == len(size) - 1 - shortest else 96 for i in range(len(size))]
-    return tuple(max(16, min(cap, n) // 16 * 16) for cap, n in zip(caps, size, strict=True))
+    patch = [max(16, min(cap, n) // 16 * 16) for cap, n in zip(caps, size, strict=True)]
+    # Four halvings, as the default network has, shall leave more than one voxel: instance norm needs two.
+    patch[int(np.argmax(size))] = max(32, patch[int(np.argmax(size))])
+    return tuple(patch)
 
 
-def _per_axis(name: str, value: Any, dims: int) -> tuple[Any, ...] | None:
-    """One number for all axes, or one for each."""
+def per_axis(name: str, value: Any, dims: int) -> tuple[Any, ...] | None:
+    """Give one number for each axis; `value` is one for all, or one for each.
+
+    Raises:
+        SettingsError: another number of them, not positive and finite, or more voxels than memory will hold.
+    """
     if value is None:
         return None
     values = (value,) * dims if isinstance(value, int | float) else tuple(value)
     if len(values) == 1:
         values = values * dims
-    if len(values) != dims or any(v <= 0 for v in values):
-        found = ", ".join(str(v) for v in values)
+    found = ", ".join(str(v) for v in values)
+    if len(values) != dims or not all(0 < v < math.inf for v in values):
         raise SettingsError(f"{name} is {found}; wanted {dims} positive numbers for {dims}D images, or one for all")
+    if name != "spacing" and math.prod(values) > MOST_VOXELS:
+        raise SettingsError(f"{name} is {found}: {math.prod(values)} values; wanted {MOST_VOXELS} at most")
     return values
 
 
-def _intensities(samples: list[NDArray[np.float32]]) -> tuple[Intensities, ...]:
-    """Of (C, n) samples of each case; a grey one counts in every channel."""
+def _intensities(samples: list[NDArray[np.float32]], dims: int) -> tuple[Intensities, ...]:
+    """Of (C, n) samples of each case; a grey photograph among RGB ones counts in every channel."""
     most = max(len(sample) for sample in samples)
-    wrong = {len(sample) for sample in samples} - {1, most}
+    wrong = {len(sample) for sample in samples} - ({1, most} if fits_as_grey(1, most, dims) else {most})
     if wrong:
         raise StudyError(f"training images have {min(wrong)} and {most} channels; wanted the same number in all")
     samples = [sample if len(sample) == most else sample.repeat(most, axis=0) for sample in samples]

@@ -27,13 +27,16 @@ def decode_photograph(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geom
     its colours are grey), but for a label the palette's indices are the values. 16 bits a channel are kept.
 
     Raises:
-        StudyError: the image has more than `PIXELS` pixels.
+        StudyError: the image has more than `PIXELS` pixels, or it is an animation.
     """
     with Image.open(path) as image:
         if image.width * image.height > PIXELS:
             raise StudyError(
                 f"{path}: {image.height}x{image.width} pixels, more than the {PIXELS} that are decoded; cut it in tiles"
             )
+        frames = getattr(image, "n_frames", 1)
+        if frames > 1 and image.format in ("GIF", "PNG", "WEBP"):
+            raise StudyError(f"{path}: an animation of {frames} frames; wanted one image, so save each frame by itself")
         if image.format == "PNG" and _deep_colour(path):
             array = _decode_deep_png(path)
             return array, Geometry(array.shape[1:])

@@ -25,6 +25,10 @@ TIFFS = (".tif", ".tiff")
 NIFTIS = (".nii", ".nii.gz")
 DICOMS = (".dcm", ".dicom", ".ima")
 
+MOST_LOSSLESS = 16
+"""A JPEG mask with more values than this has been blurred by its compression (our choice)."""
+LOSSY = "JPEG compression blurs the values of a mask; save masks as PNG"
+
 T = TypeVar("T")
 
 
@@ -57,7 +61,7 @@ def file_format(path: Path) -> str:
         with place.open("rb") as file:
             head = file.read(132)
     except FileNotFoundError as error:
-        raise StudyError(f"{path}: there is no such file") from error
+        raise StudyError(f"{path}: there is no such file{backslash_hint(path)}") from error
     except OSError as error:
         raise StudyError(f"{path}: cannot be opened ({error.strerror or error})") from error
     if not head:
@@ -71,6 +75,16 @@ def file_format(path: Path) -> str:
     if name.endswith(PHOTOGRAPHS):
         return "photograph"
     raise StudyError(f"{path}: unknown format; wanted PNG, JPEG, TIFF, NIfTI (.nii, .nii.gz) or DICOM")
+
+
+def backslash_hint(path: Path) -> str:
+    """Say what to do about a path of Windows on a system whose folders are separated by slashes."""
+    return "; separate folders by / instead of \\" if "\\" in path.name else ""
+
+
+def is_lossy(path: Path) -> bool:
+    """Tell whether the format of `path` does not keep the values of a mask."""
+    return path.suffix.lower() in (".jpg", ".jpeg", ".jpe", ".jfif")
 
 
 def split_selection(path: Path) -> tuple[Path, str | None]:
@@ -264,5 +278,6 @@ def _guard(path: Path, kind: str, decode: Callable[[], T]) -> T:
         raise StudyError(f"{path}: too large for the memory of this machine; cut it in parts") from error
     except Exception as error:  # decoders raise anything on corrupt input
         # What pydicom says may quote the header, hence a patient; elsewhere the library's own words help.
-        reason = "" if kind == "DICOM" else " (" + (" ".join(str(error).split()) or type(error).__name__)[:160] + ")"
+        said = " ".join(str(error).split()) or type(error).__name__
+        reason = "" if kind == "DICOM" or path.name in said else f" ({said[:160]})"
         raise StudyError(f"{path}: cannot be read as {kind}; it is truncated or corrupt{reason}") from error

@@ -12,6 +12,7 @@ to the rounding of the number of voxels.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
@@ -21,7 +22,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import sparse
 
+from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry, StoredCase
+
+MOST_VOXELS = 2**29
+"""Of an image on its new grid; more is taken for a mistake (our choice)."""
 
 SAME_SPACING = 0.05
 """Relative difference of spacing below which an axis is left as it is (our choice)."""
@@ -90,6 +95,9 @@ def target_geometry(
 
     `size` goes first. An axis whose spacing is within 5 % of the asked one is left as it is. A case without spacing
     cannot be brought to one and is left as it is.
+
+    Raises:
+        StudyError: more than `MOST_VOXELS`.
     """
     shape = geometry.shape
     if size is not None:
@@ -101,6 +109,11 @@ def target_geometry(
         )
     if shape == geometry.shape:
         return geometry
+    if math.prod(shape) > MOST_VOXELS:
+        raise StudyError(
+            f"{'size' if size is not None else 'spacing'} {list(size or spacing or ())} makes "
+            f"{'x'.join(map(str, shape))} voxels of {'x'.join(map(str, geometry.shape))}; wanted a coarser grid"
+        )
     factor = np.array(geometry.shape, float) / np.array(shape, float)
     new_spacing = None
     if geometry.spacing is not None:

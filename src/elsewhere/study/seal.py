@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 from typing import Any
@@ -23,7 +23,9 @@ from elsewhere.errors import SealError, StudyError
 from elsewhere.files import write_text
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Fold, Picture, Split, StoredCase
-from elsewhere.study.decode import Schema
+from elsewhere.study.decode import Schema, where
+from elsewhere.study.entry import Entry
+from elsewhere.study.grey import fits_as_grey
 from elsewhere.study.held_out import HeldOut, model_sha256
 from elsewhere.study.preprocessing import Fingerprint, Preprocessing, chosen, decide, take_fingerprint
 from elsewhere.study.splits import held_out_cases, split
@@ -65,7 +67,7 @@ def seal(
     held_out_ids = held_out_cases(study, fold, seed)
     development_ids = [case_id for role in ROLES for case_id in getattr(parts, role)]
     _require_apart(study, development_ids, held_out_ids)
-    schema = Schema(study.classes, dict(study.label_values))
+    schema = Schema(study.classes, dict(study.label_values), study.dims)
     inside = [study.by_id[i] for i in development_ids]
     raw = Store(cache, schema, inside)
     fingerprint = _fingerprint(raw, parts.train, study.task)
@@ -244,9 +246,25 @@ def _fingerprint(store: Store, train: Sequence[str], task: str) -> Fingerprint:
     try:
         return Fingerprint.model_validate_json(path.read_text(encoding="utf-8"))
     except (OSError, ValidationError):
-        found = take_fingerprint((store.decoded(i) for i in looked_at), len(looked_at), counts)
+        found = take_fingerprint(_alike(store, looked_at), len(looked_at), counts)
         write_text(path, found.model_dump_json())
         return found
+
+
+def _alike(store: Store, ids: Sequence[str]) -> Iterator[Entry]:
+    """Decoded cases; names the first image whose channels do not fit those before it."""
+    seen: dict[int, Case] = {}
+    for case_id in ids:
+        case, entry = store.case(case_id), store.decoded(case_id)
+        n = len(entry.image)
+        for other, first in seen.items():
+            if n != other and not fits_as_grey(min(n, other), max(n, other), len(entry.geometry.shape)):
+                raise StudyError(
+                    f"{where(case)}: image '{next(iter(case.images.values()))}' has {n} channels, that of "
+                    f"{where(first)} {other}; wanted the same number in all"
+                )
+        seen.setdefault(n, case)
+        yield entry
 
 
 def _channel_names(names: tuple[str, ...], found: int) -> tuple[str, ...]:

@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 from elsewhere.errors import StudyError
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Picture, StoredCase
-from elsewhere.study.decode import Schema, where
+from elsewhere.study.decode import Schema, require_dims, where
 from elsewhere.study.entry import Entry
+from elsewhere.study.grey import fits_as_grey
 from elsewhere.study.resample import from_canonical
 
 
@@ -73,6 +74,7 @@ class Store:
         entry = self.cache.open(self._keys[case_id]) if case_id in self._keys else None
         if entry is None:
             self._keys[case_id], entry = self.cache.resampled(case, self.schema, self.size, self.spacing)
+        require_dims(len(entry.geometry.shape), case, self.schema)
         image, mean, std = self._fit_channels(case, entry)
         return StoredCase(
             case=case,
@@ -87,7 +89,10 @@ class Store:
 
     def decoded(self, case_id: str) -> Entry:
         """Give the case on the grid of its file, in canonical axes."""
-        return self.cache.decoded(self._cases[case_id], self.schema)
+        entry = self.cache.decoded(self._cases[case_id], self.schema)
+        # Another study, of other dimensions, may have decoded it.
+        require_dims(len(entry.geometry.shape), self._cases[case_id], self.schema)
+        return entry
 
     def original_label(self, case_id: str) -> Picture:
         """Give the mask as class indices in the grid and the axes of its file; not decoded again.
@@ -106,7 +111,7 @@ class Store:
         found = len(entry.image)
         if self.n_channels in (None, found):
             return entry.image, entry.mean, entry.std
-        if found == 1 and self.n_channels == 3 and len(case.images) == 1:
+        if len(case.images) == 1 and fits_as_grey(found, self.n_channels or 0, len(entry.geometry.shape)):
             return np.broadcast_to(entry.image, (3, *entry.geometry.shape)), entry.mean * 3, entry.std * 3
         path = next(iter(case.images.values()))
         raise StudyError(

@@ -211,7 +211,7 @@ def find_manifest(path: Path) -> Path:
     path = Path(os.path.abspath(path.expanduser()))
     if path.is_dir():
         if not (path / MANIFEST_NAME).is_file():
-            others = sorted(found.name for found in path.glob("*.csv"))
+            others = sorted(found.name for found in path.glob("*.csv") if found.is_file())
             hint = f"; it has {', '.join(others)}: name the one you mean" if others else "; see 'elsewhere study new'"
             raise StudyError(f"{path}: there is no {MANIFEST_NAME} in this folder{hint}")
         return path / MANIFEST_NAME
@@ -263,21 +263,32 @@ def _complete(
                 _raise_first(problems, root)
             classes, label_values = classes_of_values(values, where)
     study = Study(name, root, manifest, task, dims, channels, classes, label_values, cases, config, tuple(inferred))
-    if config.roles is not None:
-        _check_roles(study, config)
+    check_roles(config, study.sites)
+    check_axes(config, dims)
     return study, problems
 
 
-def _check_roles(study: Study, config: StudyConfig) -> None:
-    assert config.roles is not None
+def check_axes(config: StudyConfig, dims: int) -> None:
+    """Raise a StudyError where `study.yaml` gives a grid of other dimensions than the images have (0: unknown)."""
+    for key, found in (("size", config.size), ("spacing", config.spacing), ("patch_size", config.patch_size)):
+        if dims and found is not None and len(found) != dims:
+            raise StudyError(
+                f"{CONFIG_NAME}: key '{key}' is {found}, but the images are {dims}D; wanted {dims} numbers"
+            )
+
+
+def check_roles(config: StudyConfig, sites: Sequence[str]) -> None:
+    """Raise a StudyError where `study.yaml` names a site that no case has, or leaves one out."""
+    if config.roles is None:
+        return
     named = [*config.roles.train, *config.roles.validation, *config.roles.test]
     for site in named:
-        if site not in study.sites:
+        if site not in sites:
             raise StudyError(
-                f"{CONFIG_NAME}: key 'roles' names the site '{site}'{did_you_mean(site, study.sites)}, which no case "
-                f"has; the sites: {', '.join(study.sites)}"
+                f"{CONFIG_NAME}: key 'roles' names the site '{site}'{did_you_mean(site, sites)}, which no case has; "
+                f"the sites: {', '.join(sites)}"
             )
-    without = [site for site in study.sites if site not in named]
+    without = [site for site in sites if site not in named]
     if without:
         raise StudyError(
             f"{CONFIG_NAME}: key 'roles' gives no role to the site '{without[0]}'; add it to train, validation or "

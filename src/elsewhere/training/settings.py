@@ -7,9 +7,19 @@ from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from elsewhere.errors import SettingsError
+
+_NUMBERS = "a whole number above 0, or one for each axis, such as [256, 256]"
+WANTED = {
+    "size": _NUMBERS,
+    "patch_size": _NUMBERS,
+    "spacing": "mm, a number above 0, or one for each axis, such as [1.0, 1.0, 3.0]",
+    "flip_axes": "a list of axes, such as [0, 1]",
+    "loggers": "a list of tensorboard, mlflow, wandb",
+}
+"""In words, where pydantic would name the branches of a union."""
 
 LOGGERS = ("tensorboard", "mlflow", "wandb")
 
@@ -55,10 +65,10 @@ class Settings(BaseModel):
     steps: int = Field(4000, ge=1)
     batch_size: int | None = Field(None, ge=1)
     accumulate: int = Field(1, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     optimizer: Literal["adamw", "sgd"] = "adamw"
     momentum: float = Field(0.9, ge=0, lt=1)
-    weight_decay: float = Field(1e-2, ge=0)
+    weight_decay: float = Field(1e-2, ge=0, allow_inf_nan=False)
     warmup: float = Field(0.05, ge=0, lt=1)
     sampler: Literal["balanced", "pooled"] = "balanced"
     clip: float = Field(1.0, ge=0)
@@ -67,10 +77,10 @@ class Settings(BaseModel):
     patience: int = Field(0, ge=0)
     augmentation: Literal["default", "none"] = "default"
     flip_axes: list[int] | None = None
-    size: int | list[int] | None = None
-    spacing: float | list[float] | None = None
+    size: PositiveInt | list[PositiveInt] | None = None
+    spacing: PositiveFloat | list[PositiveFloat] | None = None
     intensity: Literal["auto", "image-zscore", "study-zscore", "ct", "none"] | None = None
-    patch_size: int | list[int] | None = None
+    patch_size: PositiveInt | list[PositiveInt] | None = None
     overlap: float = Field(0.5, ge=0, lt=1)
     foreground: float = Field(0.33, ge=0, le=1)
     device: Literal["auto", "cpu", "cuda"] = "auto"
@@ -93,6 +103,9 @@ class Settings(BaseModel):
             return cls(**values)
         except ValidationError as error:
             first = error.errors()[0]
+            key = str(first["loc"][0])
+            if key in WANTED and len(first["loc"]) > 1:
+                raise SettingsError(f"setting {key}: found {values[key]!r}; wanted {WANTED[key]}") from error
             where = ".".join(str(part) for part in first["loc"])
             wanted = str(first["msg"]).removeprefix("Input ").replace("should be", "it should be", 1)
             raise SettingsError(f"setting {where}: found {first['input']!r}; {wanted}") from error
