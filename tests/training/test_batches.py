@@ -132,6 +132,8 @@ def test_small_images_are_padded_with_0_after_normalisation() -> None:
     assert bool((batch.image[:, :, :2] == 0).all())
     assert bool((batch.image[:, :, 2:14, 2:14] != 0).all())
     assert bool((batch.target[:, 14:] == 0).all())
+    assert bool((batch.maps["fov"][:, :, 14:] == 0).all()), "of cases without the map, too"
+    assert any(bool((image[:, 2:14, 2:14] == 1).all()) for image in batch.maps["fov"])
 
 
 def test_whole_images_are_padded_to_what_the_network_halves() -> None:

@@ -60,7 +60,7 @@ class BatchMaker:
         recipe: the augmentation; None for none.
         segmentation: targets are masks.
         maps: names of all per-case maps of the study; a case that lacks one gets all ones (our choice: an absent field
-            of view mask means that all of the image is in view).
+            of view mask means that all of the image is in view); beyond the image every map is 0.
         patch_size: of the batch; None for whole images, which must then be of one shape.
         multiple_of: whole images are padded to multiples of this.
         foreground: share of the patches that are centred on foreground.
@@ -152,7 +152,7 @@ class BatchMaker:
             cut(stored.image, origin, size),
             cut(np.asarray(stored.label), origin, size) if masks else stored.label,
             {
-                name: cut(stored.maps[name], origin, size) if name in stored.maps else np.ones(size, np.float32)
+                name: cut(stored.maps.get(name, np.broadcast_to(np.float32(1), shape)), origin, size)
                 for name in self.maps
             },
             None if whole else within,
