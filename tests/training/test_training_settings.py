@@ -54,3 +54,8 @@ def test_what_is_open_is_decided_by_task_and_dimension() -> None:
 def test_settings_survive_being_written_down() -> None:
     settings = Settings.make({"size": [32, 32], "loggers": ["tensorboard"]})
     assert Settings.make(settings.model_dump(mode="json")) == settings
+
+
+def test_the_default_batch_can_be_shared_by_any_number_of_processes() -> None:
+    found = [Settings(devices=devices, accumulate=2).resolved("segmentation", 2).batch_size for devices in (1, 2, 3, 6)]
+    assert found == [8, 8, 9, 12]

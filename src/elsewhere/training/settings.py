@@ -146,10 +146,10 @@ class Settings(BaseModel):
 
     def resolved(self, kind: str, dims: int) -> Settings:
         """These settings with every None that task and dimension decide filled in."""
-        small = 2 if dims == 3 else (8 if kind == "segmentation" else 16)
+        small = max(2 if dims == 3 else (8 if kind == "segmentation" else 16), self.accumulate * self.devices)
         changes = {
             "network": self.network or ("unet" if kind == "segmentation" else "densenet121"),
-            "batch_size": self.batch_size or max(small, self.accumulate * self.devices),
+            "batch_size": self.batch_size or -(-small // self.devices) * self.devices,  # each process has as many
             "validate_every": self.validate_every or max(1, self.steps // 20),
         }
         return self.model_copy(update=changes)
