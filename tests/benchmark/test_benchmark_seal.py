@@ -48,6 +48,29 @@ def test_held_out_files_do_not_reach_the_weights(
     assert not bench.results()["value"].equals(spoiled.results()["value"]), "the evaluation did see the garbage"
 
 
+@pytest.mark.parametrize(
+    ("role", "rules"),
+    [("test", ["last", "source-val"]), ("calibration", ["last", "source-val"]), ("validation", ["last"])],
+)
+def test_development_files_reach_only_what_their_role_is_for(
+    bench: Bench, study: Path, tmp_path: Path, role: str, rules: list[str]
+) -> None:
+    """Garbage, images and masks, in the in-domain test or calibration changes no weight; in validation, the choice."""
+    assert bench(study, steps=6) == 0
+    (mine,) = bench.runs()
+    ids = yaml.safe_load((mine / "config.yaml").read_text())["split"][role]
+    assert ids
+    for case in ids:
+        garble(study / f"{case}.png", np.random.default_rng(5))
+        garble_mask(study / f"{case}.png".replace("images", "masks"), np.random.default_rng(6))
+    spoiled = Bench(tmp_path / "spoiled")
+    assert spoiled(study, steps=6) == 0
+    (theirs,) = spoiled.runs()
+    assert mine.name != theirs.name
+    for rule in rules:
+        assert weights(mine, rule) == weights(theirs, rule)
+
+
 def test_every_opening_is_written_down(bench: Bench, study: Path) -> None:
     bench(study, selection=["source-val", "last"])
     (run,) = bench.runs()
