@@ -80,7 +80,7 @@ class OurBatches(Dataset[tuple[Tensor, Tensor]]):
         image, mask = self.images.index_select(0, chosen).float(), self.masks.index_select(0, chosen)
         moved = self.spatial.apply(image, self.spatial.draw(image.shape, generator), mask)
         assert moved.target is not None
-        return self.scanner(moved.image, generator), moved.target.float()
+        return self.scanner(moved.image, generator, overwrite=True), moved.target.float()
 
 
 def ours(

@@ -188,4 +188,5 @@ def test_large_images_keep_every_bit_where_nothing_touches_them() -> None:
     assert 0 < int(touched.sum()) < 4
     assert torch.equal(out[~touched], before[~touched])
     assert torch.equal(image, before)
+    assert torch.equal(out, chain.apply(image.clone(), draw, overwrite=True))
     torch.testing.assert_close(out, chain.apply(image.clone().requires_grad_(), draw))  # all at once, for gradients

@@ -124,10 +124,11 @@ class Scanner:
             drawn.append(mechanism.draw((touched, *shape[1:]), generator) if touched else {})
         return Draw(tuple(masks), tuple(drawn))
 
-    def apply(self, image: Tensor, draw: Draw) -> Tensor:
+    def apply(self, image: Tensor, draw: Draw, *, overwrite: bool = False) -> Tensor:
         """The image (B, C, *spatial) as this scanner makes it; a draw for a batch of 1 holds for every image.
 
-        Images that no step touches keep every bit. The input is never written to.
+        Images that no step touches keep every bit. The input is never written to, unless `overwrite` says that it is
+        no longer needed (then it may be, which saves time; not for gradients of parameters).
 
         Raises:
             SettingsError: the draw is for another scanner or another batch.
@@ -142,9 +143,10 @@ class Scanner:
         at_once = images_at_once(image)
         if at_once >= len(image):
             return self._apply(image, draw)
-        out = torch.empty_like(image)
+        out = image if overwrite else torch.empty_like(image)
         for part, drawn in draw.split(len(image), at_once):
-            out[part] = self._apply(image[part], drawn)
+            if not overwrite or any(bool(on.any()) for on in drawn.on):
+                out[part] = self._apply(image[part], drawn)
         return out
 
     def _apply(self, image: Tensor, draw: Draw) -> Tensor:
@@ -160,6 +162,6 @@ class Scanner:
                 ours = True
         return image
 
-    def __call__(self, image: Tensor, generator: torch.Generator) -> Tensor:
+    def __call__(self, image: Tensor, generator: torch.Generator, *, overwrite: bool = False) -> Tensor:
         """Draw, and apply."""
-        return self.apply(image, self.draw(image.shape, generator))
+        return self.apply(image, self.draw(image.shape, generator), overwrite=overwrite)
