@@ -232,6 +232,9 @@ def test_accumulation_changes_memory_and_not_the_gradient(tmp_path: Path) -> Non
     for key, value in whole.items():
         torch.testing.assert_close(parts[key], value, rtol=1e-4, atol=1e-5)
         torch.testing.assert_close(uneven[key], value, rtol=1e-4, atol=1e-5)
+    logged = [[loss for _, loss in rows(tmp_path / name, "train", "loss")] for name in "abc"]
+    assert logged[1] == pytest.approx(logged[0], rel=1e-4), "of all parts: the last one may be all of one site"
+    assert logged[2] == pytest.approx(logged[0], rel=1e-4)
 
 
 def test_clipping_bounds_the_step(tmp_path: Path) -> None:

@@ -188,15 +188,18 @@ class Method(nn.Module):
         return [make(p for p in self.parameters() if p.requires_grad)]
 
     def update(self, batch: Batch, context: Context) -> dict[str, Tensor]:
-        """One step: zero, loss, backward, step; returns what `loss` returned for the last micro-batch."""
+        """One step: zero, loss, backward, step; returns what `loss` returned, its mean over the cases of the step."""
         (optimizer,) = context.optimizers
         optimizer.zero_grad(set_to_none=True)
-        losses: dict[str, Tensor] = {}
+        mean: dict[str, Tensor] = {}
         for part in context.parts(batch):
             losses = context.loss(self, part)
             context.backward(losses["loss"])
+            share = len(part) / len(batch)
+            for name, value in losses.items():
+                mean[name] = mean[name] + value.detach() * share if name in mean else value.detach() * share
         context.apply(optimizer)
-        return losses
+        return mean
 
     def after_validation(self, score: float, context: Context) -> None:
         """Called with the validation score (higher is better) each time it is measured."""
