@@ -43,3 +43,12 @@ def test_what_nothing_touches_is_cut_bit_for_bit() -> None:
 
 def test_margin_covers_what_a_moderate_turn_needs() -> None:
     assert Recipe(()).margin((100, 20)) == (15, 3)
+
+
+def test_the_callers_image_stays_as_it_was() -> None:
+    image = torch.rand(6, 1, 24, 24, generator=torch.Generator().manual_seed(0))
+    before = image.clone()
+    for seed in range(4):
+        for size in (None, (16, 16)):
+            Recipe((0, 1))(image, torch.Generator().manual_seed(seed), size=size)
+            assert torch.equal(image, before)

@@ -81,4 +81,6 @@ class Recipe:
             place="centre",
         )
         moved = spatial(image, generator, target, maps, spacing)
-        return moved._replace(image=self.scanner(moved.image, generator))
+        # A crop may be a view of what the caller still needs; anything else is ours to write over.
+        own = moved.image.untyped_storage().data_ptr() != image.untyped_storage().data_ptr()
+        return moved._replace(image=self.scanner(moved.image, generator, overwrite=own))
