@@ -282,3 +282,21 @@ def test_statistics_leave_a_cut_out_background_out(tmp_path: Path, cache: Cache)
     assert (constant.mean, constant.std) == ((9.0,), (0.0,))
     empty = cache.decoded(one_case(tmp_path / "e", np.zeros((10, 10), np.uint8)), MASKS)
     assert (empty.mean, empty.std) == ((0.0,), (0.0,))
+
+
+def test_threads_share_what_is_open(tmp_path: Path) -> None:
+    """The trainer reads batches in a thread beside the validation; the bound makes both throw entries out."""
+    from concurrent.futures import ThreadPoolExecutor
+    from types import SimpleNamespace
+
+    cache = Cache(tmp_path, limit_bytes=20)
+    entries = {f"{i:064x}": SimpleNamespace(nbytes=4) for i in range(8)}
+
+    def use(turn: int) -> bool:
+        key = f"{turn % 8:064x}"
+        found = cache._lookup(key) or cache._remember(key, entries[key])  # type: ignore[arg-type]
+        return found is entries[key]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(use, range(20_000)))
+    assert cache._open_bytes == 4 * len(cache._open)

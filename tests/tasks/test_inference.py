@@ -1,12 +1,11 @@
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
 
 from elsewhere.errors import SettingsError
-from elsewhere.tasks import decode, predict, restore
+from elsewhere.tasks import predict
 
 
 class Pointwise(nn.Module):
@@ -100,25 +99,6 @@ def test_a_real_network_takes_any_size_and_is_left_in_its_mode() -> None:
     assert not found.requires_grad
     torch.testing.assert_close(found.sum(1), torch.ones(1, 13, 22))
     assert not model.training
-
-
-def test_restore_keeps_the_field_of_view() -> None:
-    ramp = torch.linspace(0.5, 7.5, 8)[None, None].expand(1, 4, 8)  # a pixel's value is the position of its centre
-    fine = restore(ramp, (4, 16))[0, 0]
-    torch.testing.assert_close(fine[1:-1], (torch.arange(16.0)[1:-1] + 0.5) / 2)
-    assert restore(ramp, (4, 8)) is ramp
-
-
-@pytest.mark.parametrize("shape", [(9, 14), (5, 6), (8, 8)])
-def test_decoding_is_restore_then_argmax(shape: tuple[int, ...]) -> None:
-    probabilities = image_of(8, 8, channels=4)[0].softmax(0)
-    assert torch.equal(decode(probabilities, shape), restore(probabilities, shape).argmax(0))
-    np.testing.assert_array_equal(decode(probabilities), probabilities.argmax(0))
-
-
-def test_decoding_in_3d() -> None:
-    probabilities = image_of(4, 5, 6, channels=3)[0].softmax(0)
-    assert torch.equal(decode(probabilities, (8, 5, 9)), restore(probabilities, (8, 5, 9)).argmax(0))
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ import hashlib
 import json
 import logging
 import os
+import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
@@ -64,6 +65,7 @@ class Cache:
     def _start(self) -> None:
         self.decodes = 0
         self._open: OrderedDict[str, Entry] = OrderedDict()
+        self._guard = threading.Lock()  # batches are read in a thread beside the validation
         self._open_bytes = 0
         self._used: int | None = None
         self._warned = False
@@ -177,10 +179,11 @@ class Cache:
             lock.release()
 
     def _lookup(self, key: str) -> Entry | None:
-        entry = self._open.get(key)
-        if entry is not None:
-            self._open.move_to_end(key)
-            return entry
+        with self._guard:
+            entry = self._open.get(key)
+            if entry is not None:
+                self._open.move_to_end(key)
+                return entry
         path = self._path(key)
         try:
             entry = read_entry(path)
@@ -194,11 +197,14 @@ class Cache:
         return self._remember(key, entry)
 
     def _remember(self, key: str, entry: Entry) -> Entry:
-        self._open[key] = entry
-        self._open_bytes += entry.nbytes
-        # Half of the limit stays evictable, so that what is open here never fills the cache.
-        while len(self._open) > 1 and (len(self._open) > _MOST_OPEN or self._open_bytes > self.limit_bytes // 2):
-            self._open_bytes -= self._open.popitem(last=False)[1].nbytes
+        with self._guard:
+            if key in self._open:  # another thread was quicker
+                return self._open[key]
+            self._open[key] = entry
+            self._open_bytes += entry.nbytes
+            # Half of the limit stays evictable, so that what is open here never fills the cache.
+            while len(self._open) > 1 and (len(self._open) > _MOST_OPEN or self._open_bytes > self.limit_bytes // 2):
+                self._open_bytes -= self._open.popitem(last=False)[1].nbytes
         return entry
 
     def _path(self, key: str) -> Path:

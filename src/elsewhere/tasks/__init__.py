@@ -2,7 +2,7 @@
 
 from elsewhere.tasks.base import Task
 from elsewhere.tasks.classification import Classification
-from elsewhere.tasks.inference import create, decode, predict, restore
+from elsewhere.tasks.inference import create, predict
 from elsewhere.tasks.segmentation import Segmentation
 
-__all__ = ["Classification", "Segmentation", "Task", "create", "decode", "predict", "restore"]
+__all__ = ["Classification", "Segmentation", "Task", "create", "predict"]

@@ -1,4 +1,4 @@
-"""From a trained network and an image to probabilities, and back to the geometry of the file."""
+"""From a trained network and an image to probabilities, window by window."""
 
 from __future__ import annotations
 
@@ -142,40 +142,3 @@ def _windows(
 
 class _WholeImageOnlyError(Exception):
     """The model gives one answer an image: there is nothing to slide."""
-
-
-def restore(probabilities: Tensor, shape: Sequence[int]) -> Tensor:
-    """Resample probabilities to the grid of the file, linearly; both grids cover the same field of view.
-
-    Args:
-        probabilities: (K, *spatial).
-        shape: of the file; where it is `spatial` already the tensor itself is returned.
-
-    Returns:
-        (K, *shape)
-    """
-    if tuple(probabilities.shape[1:]) == tuple(shape):
-        return probabilities
-    mode = "bilinear" if len(shape) == 2 else "trilinear"
-    return functional.interpolate(probabilities[None], size=tuple(shape), mode=mode, align_corners=False)[0]
-
-
-def decode(probabilities: Tensor, shape: Sequence[int] | None = None) -> Tensor:
-    """The most probable class of each pixel of the file; `restore`, then argmax, but one class at a time in memory.
-
-    Args:
-        probabilities: (K, *spatial).
-        shape: of the file; None for `spatial`.
-
-    Returns:
-        (*shape) int64; on a tie the first class.
-    """
-    shape = tuple(probabilities.shape[1:]) if shape is None else tuple(shape)
-    best = restore(probabilities[:1], shape)[0].clone()
-    found = torch.zeros(shape, dtype=torch.int64, device=probabilities.device)
-    for index in range(1, probabilities.shape[0]):
-        other = restore(probabilities[index : index + 1], shape)[0]
-        higher = other > best
-        found[higher] = index
-        best = torch.where(higher, other, best)
-    return found
