@@ -64,8 +64,10 @@ def folder_lock(folder: Path, what: str) -> Iterator[None]:
     process left behind never blocks anybody.
 
     Raises:
-        RunError: another living process holds it.
+        RunError: another living process holds it, or `folder` cannot be one.
     """
+    if folder.exists() and not folder.is_dir():
+        raise RunError(f"{folder}: is a file; wanted a folder")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / ".lock")

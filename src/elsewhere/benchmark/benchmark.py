@@ -24,13 +24,15 @@ from elsewhere.benchmark.run import execute
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
-from elsewhere.errors import SettingsError
+from elsewhere.errors import RunError, SettingsError
 from elsewhere.files import folder_lock, write_text
 from elsewhere.study.cache import Cache
 from elsewhere.study.description import describe, study_yaml
 from elsewhere.study.hashes import FileHashes
+from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.study import open_study
 from elsewhere.training.settings import Settings
+from elsewhere.training.train import require_machine
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -88,6 +90,8 @@ def run_benchmark(
     out, console = Path(out), console or Console()
     base = {} if steps is None else {"steps": steps}
     settings, options = Settings.parse(changes, base)
+    if ray is None:  # the machines of a cluster may have what this one lacks
+        require_machine(settings)
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not numbers:
         raise SettingsError("--seeds: found 0, wanted at least 1")
@@ -108,6 +112,8 @@ def run_benchmark(
         cache=folder,
         content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
     )
+    if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
+        raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
     with folder_lock(out, "a benchmark"):
         _write_question(out, opened, specs)
         waiting = [spec for spec in specs if not finished(out / spec.folder, spec)]

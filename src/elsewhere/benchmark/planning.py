@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from elsewhere import networks
 from elsewhere.benchmark.content import digest
@@ -173,3 +176,8 @@ def _check_network(name: str, options: Mapping[str, Any], study: Study) -> None:
         fit = ", ".join(networks.names(study.task, study.dims))
         raise SettingsError(f"network {name} is not for {study.task} in {study.dims}D; wanted one of: {fit}")
     networks.resolve(name, options)
+    # Built without memory: says what its own checks have to say, such as a normalisation that there is not.
+    with contextlib.suppress(RuntimeError), torch.device("meta"):
+        networks.build(
+            name, dims=study.dims, in_channels=1, out_channels=len(study.classes), kind=study.task, **options
+        )

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.metadata
 import json
 import platform
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from zipfile import BadZipFile
 
 import yaml
 
 from elsewhere.benchmark.spec import RunSpec
+from elsewhere.errors import RunError
 from elsewhere.files import write_text
 
 if TYPE_CHECKING:
@@ -37,6 +41,25 @@ def finished(folder: Path, spec: RunSpec) -> bool:
     if done is None or done.get("identity") != spec.identity:
         return False
     return set(spec.selection) <= set(done.get("selection", ()))
+
+
+@contextmanager
+def reading(
+    path: Path, remedy: str = "run the same 'elsewhere benchmark' command again to write it anew"
+) -> Iterator[None]:
+    """Say in one sentence that `path`, which we wrote, is no longer what we wrote.
+
+    Raises:
+        RunError: it is missing, truncated or something else; names it and what to do.
+    """
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: is missing; {remedy}") from error
+    except OSError as error:
+        raise RunError(f"{path}: cannot be read ({error.strerror or error}); {remedy}") from error
+    except (ValueError, KeyError, TypeError, AttributeError, EOFError, BadZipFile) as error:
+        raise RunError(f"{path}: is damaged ({type(error).__name__}); {remedy}") from error
 
 
 def versions() -> dict[str, str]:

@@ -15,9 +15,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from elsewhere.benchmark.record import finished
+from elsewhere.benchmark.record import finished, reading
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
-from elsewhere.benchmark.tables import ALL, CASES, RANKING, RESULTS
+from elsewhere.benchmark.tables import ALL, CASES, COLUMNS, RANKING, RESULTS
 from elsewhere.methods import card
 
 PRIMARY = {"segmentation": "dice", "classification": "auroc"}
@@ -90,15 +90,17 @@ class Summary:
 
 def read_plan(out: Path) -> tuple[dict[str, Any], list[RunSpec]]:
     """`plan.json` of a benchmark's folder, and its runs."""
-    question: dict[str, Any] = json.loads((out / "plan.json").read_text(encoding="utf-8"))
-    return question, [RunSpec.from_dict(run["spec"]) for run in question["runs"]]
+    with reading(out / "plan.json"):
+        question: dict[str, Any] = json.loads((out / "plan.json").read_text(encoding="utf-8"))
+        return question, [RunSpec.from_dict(run["spec"]) for run in question["runs"]]
 
 
 def read_results(out: Path) -> pd.DataFrame:
     """`results.csv`; a site or a class may be called "NA"."""
     text = {name: str for name in ("method", "held_out", "seed", "selection", "split", "class", "metric")}
     empty = {name: ["", "nan"] for name in ("value", "lo", "hi")}
-    return pd.read_csv(out / RESULTS, dtype=text, keep_default_na=False, na_values=empty)
+    with reading(out / RESULTS):
+        return pd.read_csv(out / RESULTS, dtype=text, keep_default_na=False, na_values=empty)[COLUMNS]
 
 
 def summarise(out: Path, metric: str | None = None) -> list[Summary]:
@@ -120,7 +122,8 @@ def summarise(out: Path, metric: str | None = None) -> list[Summary]:
 def read_patients(out: Path) -> Patients:
     """Who was judged in each fold and split, from `cases.csv`."""
     columns = ["held_out", "split", "patient"]
-    cases = pd.read_csv(out / CASES, usecols=columns, dtype=str, keep_default_na=False).drop_duplicates()
+    with reading(out / CASES):
+        cases = pd.read_csv(out / CASES, usecols=columns, dtype=str, keep_default_na=False).drop_duplicates()
     return {key: set(group["patient"]) for key, group in cases.groupby(["held_out", "split"])}  # type: ignore[misc]
 
 

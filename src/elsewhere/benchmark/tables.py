@@ -15,7 +15,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from elsewhere.benchmark.evaluate import PROBABILITY
-from elsewhere.benchmark.record import finished
+from elsewhere.benchmark.record import finished, reading
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
 from elsewhere.files import atomic
@@ -74,11 +74,13 @@ def _gather(out: Path, runs: Sequence[RunSpec], name: str) -> pd.DataFrame:
         path = out / spec.folder / name
         text = {column: str for column in ("method", "held_out", "case", "patient", "site", "class")}
         # keep_default_na: a site or a patient may be called "NA"
-        table = (
-            pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": ["", "nan"]})
-            if name.endswith(".csv")
-            else pd.read_parquet(path)
-        )
+        with reading(path, f"delete the folder {path.parent} and run the same 'elsewhere benchmark' command again"):
+            table = (
+                pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": ["", "nan"]})
+                if name.endswith(".csv")
+                else pd.read_parquet(path)
+            )
+            table["selection"]  # of another file
         if name.endswith(".parquet"):
             table[PART] = spec.fold.part[0] if spec.fold.part is not None else 0
         tables.append(table[table["selection"].isin(spec.selection)])

@@ -166,7 +166,11 @@ def build(
     # Not torch.manual_seed: that would also reseed the user's accelerators, which fork_rng(devices=[]) leaves alone.
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
-        return entry.builder(shape, **checked)
+        try:
+            return entry.builder(shape, **checked)
+        except (ValueError, TypeError) as error:  # MONAI's and torch's own checks of the options
+            given = ", ".join(f"{key}={value}" for key, value in options.items()) or "its defaults"
+            raise SettingsError(f"network {name}: cannot be built with {given} ({error})") from error
 
 
 def multiple_of(

@@ -14,7 +14,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from elsewhere.benchmark.display import clock
-from elsewhere.benchmark.record import read_done
+from elsewhere.benchmark.record import read_done, reading
 from elsewhere.benchmark.spec import ORACLE, RunSpec
 from elsewhere.benchmark.summary import METRIC_NAMES, Summary, read_plan, read_results, summarise
 from elsewhere.benchmark.tables import write_tables
@@ -148,8 +148,10 @@ def _curves(runs: Sequence[Run], colours: dict[str, int]) -> list[dict[str, Any]
 def _log(folder: Path) -> pd.DataFrame | None:
     try:
         return pd.read_csv(folder / "log.csv", keep_default_na=False, na_values={"value": ["nan"]})
-    except (OSError, pd.errors.EmptyDataError):
+    except (FileNotFoundError, pd.errors.EmptyDataError):  # interrupted before its first step
         return None
+    except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
+        raise RunError(f"{folder / 'log.csv'}: is damaged; delete it and write the report again") from error
 
 
 def _lines(
@@ -186,8 +188,9 @@ def _examples(runs: Sequence[Run]) -> list[dict[str, Any]]:
         if run.done is None or run.spec.fold.part is not None or key in shown or not listed.is_file():
             continue
         shown.add(key)
-        cases = json.loads(listed.read_text(encoding="utf-8"))
-        pictures = [{**case, "picture": picture(run.folder / "examples" / f"{case['name']}.npz")} for case in cases]
+        with reading(listed.parent, "delete the folder and write the report again"):
+            cases = json.loads(listed.read_text(encoding="utf-8"))
+            pictures = [{**case, "picture": picture(listed.with_name(f"{case['name']}.npz"))} for case in cases]
         folds.setdefault(run.spec.fold.name, []).append({"method": run.spec.method, "cases": pictures})
     return [{"name": name, "rows": rows} for name, rows in folds.items()]
 

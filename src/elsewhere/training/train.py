@@ -104,11 +104,11 @@ def train(
     return _train(fabric, job) if settings.devices == 1 else _launch(fabric, job)
 
 
-def make_fabric(settings: Settings, folder: Path) -> Fabric:
-    """Devices, precision, processes and loggers as the settings say.
+def require_machine(settings: Settings) -> bool:
+    """Tell whether a training here runs on a GPU.
 
     Raises:
-        SettingsError: no GPU where one is needed, or a logger that is not installed.
+        SettingsError: no GPU where one is needed.
     """
     gpu = torch.cuda.is_available()
     if settings.device == "cuda" and not gpu:
@@ -116,6 +116,16 @@ def make_fabric(settings: Settings, folder: Path) -> Fabric:
     on_gpu = gpu and settings.device != "cpu"
     if settings.precision == "16-mixed" and not on_gpu:
         raise SettingsError("precision=16-mixed needs a GPU; on a CPU use bf16-mixed or 32-true")
+    return on_gpu
+
+
+def make_fabric(settings: Settings, folder: Path) -> Fabric:
+    """Devices, precision, processes and loggers as the settings say.
+
+    Raises:
+        SettingsError: no GPU where one is needed, or a logger that is not installed.
+    """
+    on_gpu = require_machine(settings)
     strategy: Any = "auto"
     if settings.devices > 1:
         # Forked processes need no pickling; they cannot use CUDA if this process did.
