@@ -25,6 +25,8 @@ study_app = typer.Typer(
 )
 app.add_typer(study_app, name="study")
 
+INTERRUPTED = 130
+
 MANY = ("--held-out", "--set", "--selection", "--column")  # options that take several values: --held-out A B
 
 
@@ -309,8 +311,11 @@ def main(arguments: list[str] | None = None) -> None:
         if debug:
             raise
         sys.exit(_say(f"elsewhere: {error}", 1))
-    except KeyboardInterrupt:
-        sys.exit(_say("elsewhere: interrupted; what was finished stays, the same command goes on from there", 130))
+    except (KeyboardInterrupt, SystemExit) as ending:  # of the first, typer makes the second, without a word
+        if isinstance(ending, SystemExit) and ending.code != INTERRUPTED:
+            raise
+        sentence = "elsewhere: interrupted; what was finished stays, the same command goes on from there"
+        sys.exit(_say(sentence, INTERRUPTED))
     except Exception as error:
         if debug:
             raise

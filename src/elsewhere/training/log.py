@@ -5,7 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import os
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -70,7 +71,23 @@ def make_loggers(names: list[Any], folder: Path) -> list[Logger]:
     return [_make(name, folder) for name in names]
 
 
+def close_loggers(loggers: Iterable[Logger], status: str) -> None:
+    """End what the loggers have under way, so that the next training of this process starts a run of its own.
+
+    Args:
+        loggers: of `make_loggers`.
+        status: "success" or "failed".
+    """
+    for logger in loggers:
+        logger.finalize(status)
+        wandb = sys.modules.get("wandb")
+        # W&B has one run a process, which its logger does not end.
+        if type(logger).__name__ == "WandbLogger" and wandb is not None and wandb.run is not None:
+            wandb.finish(exit_code=0 if status == "success" else 1)
+
+
 def _make(name: str, folder: Path) -> Logger:
+    title = "-".join(folder.absolute().parts[-3:])  # of a benchmark: method, site, seed
     try:
         if name == "tensorboard":
             from lightning_fabric.loggers.tensorboard import TensorBoardLogger
@@ -80,11 +97,11 @@ def _make(name: str, folder: Path) -> Logger:
             from pytorch_lightning.loggers import MLFlowLogger
 
             where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
-            logger: Logger = MLFlowLogger(experiment_name="elsewhere", run_name=folder.name, tracking_uri=where)
+            logger: Logger = MLFlowLogger(experiment_name="elsewhere", run_name=title, tracking_uri=where)
             return logger
         from pytorch_lightning.loggers import WandbLogger
 
-        wandb: Logger = WandbLogger(project="elsewhere", name=folder.name, save_dir=folder)
+        wandb: Logger = WandbLogger(project="elsewhere", name=title, save_dir=folder)
         return wandb
     except ImportError as error:  # ModuleNotFoundError included
         raise SettingsError(

@@ -22,7 +22,7 @@ from elsewhere import methods, tasks
 from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods import Method
 from elsewhere.training.context import FabricContext, Objective
-from elsewhere.training.log import make_loggers
+from elsewhere.training.log import close_loggers, make_loggers
 from elsewhere.training.loop import Loop
 from elsewhere.training.makers import Makers, Unlabelled
 from elsewhere.training.model_io import build, describe, freeze, multiple_of, save_model, weights
@@ -101,7 +101,7 @@ def train(
     if fabric is not None:
         return _train(fabric, job)
     fabric = make_fabric(settings, Path(folder))
-    return _train(fabric, job) if settings.devices == 1 else _launch(fabric, job)
+    return _train_and_close(fabric, job) if settings.devices == 1 else _launch(fabric, job)
 
 
 def require_machine(settings: Settings) -> bool:
@@ -173,10 +173,21 @@ def _launch(fabric: Fabric, job: _Job) -> Trained:
 
 def _in_a_process(fabric: Fabric, job: _Job, errors: SimpleQueue[ElsewhereError]) -> dict[str, Any]:
     try:
-        return vars(_train(fabric, job))  # plain: Fabric takes apart what comes back, and cannot a frozen dataclass
+        # Plain: Fabric takes apart what comes back, and cannot a frozen dataclass.
+        return vars(_train_and_close(fabric, job))
     except ElsewhereError as error:
         errors.put(error)
         raise  # ends the other processes, which may wait for this one
+
+
+def _train_and_close(fabric: Fabric, job: _Job) -> Trained:
+    status = "failed"
+    try:
+        trained = _train(fabric, job)
+        status = "success"
+    finally:
+        close_loggers(fabric.loggers, status)
+    return trained
 
 
 def _train(fabric: Fabric, job: _Job) -> Trained:

@@ -1,0 +1,128 @@
+"""Methods, dimensions and tasks that are not the usual ones, through a whole benchmark and its report."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import html
+import io
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import throwaway
+import tiny
+import volumes
+from bench import THREE, Bench
+from PIL import Image
+
+from elsewhere.methods import registry
+from elsewhere.networks import registry as networks
+from elsewhere.report import write_report
+
+
+@pytest.fixture(autouse=True)
+def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
+    registry.names()
+    networks.names()
+    known = {method.card.name: method for method in throwaway.ALL}
+    monkeypatch.setattr(registry, "_METHODS", {**registry._METHODS, **known})
+    entry = networks.Entry("threshold", ("segmentation",), (2, 3), volumes.build)
+    monkeypatch.setattr(networks, "_NETWORKS", {**networks._NETWORKS, "threshold": entry})
+
+
+def logged(run: Path, name: str) -> list[float]:
+    with (run / "log.csv").open(newline="") as opened:
+        return [float(row["value"]) for row in csv.DictReader(opened) if row["name"] == name]
+
+
+def pictures(page: str) -> list[np.ndarray]:
+    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
+    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in found]
+
+
+def test_a_method_that_sees_the_target_says_so_everywhere(bench: Bench, study: Path) -> None:
+    name = "throwaway-unlabelled"
+    assert bench(study, methods=["erm", name]) == 0
+    erm, seeing = bench.runs()
+    openings = [
+        [json.loads(line) for line in (run / "openings.jsonl").read_text().splitlines()] for run in (erm, seeing)
+    ]
+    assert [one["reason"] for one in openings[0]] == ["evaluation, source-val"]
+    assert [one["reason"] for one in openings[1]] == ["unlabelled images for training", "evaluation, source-val"]
+    assert openings[1][0]["model_sha256"] is None
+    assert openings[1][0]["cases"] == THREE["A"]
+    assert len(logged(seeing, "entropy")) == 2
+    assert re.search(r"^│ sees unlabelled target +│", bench.said, re.MULTILINE), "below its name in the table"
+    assert f"{name} sees unlabelled target images in training; the others do not." in bench.said
+    page = html.unescape(write_report(bench.out).read_text(encoding="utf-8"))
+    assert page.count("sees unlabelled target") >= 2, "in the table and below it"
+    assert set(bench.results()["method"]) == {"erm", name}
+
+    # The images that it sees are part of its identity.
+    tiny.save(study / "images" / "s0-00.png", np.full((32, 32), 9))
+    assert bench(study, methods=[name]) == 0
+    assert len(bench.runs()) == 3
+
+
+def test_a_method_with_a_map_of_each_case(bench: Bench, study: Path) -> None:
+    view = np.zeros((32, 32))
+    view[:, 8:] = 255
+    with (study / "manifest.csv").open(newline="") as opened:
+        rows = list(csv.DictReader(opened))
+    for row in rows:
+        row["map:fov"] = row["image"].replace("images", "views")
+        tiny.save(study / row["map:fov"], view)
+    tiny.manifest(study, rows)
+    assert bench(study, methods=["throwaway-map"], held_out=None) == 0
+    for run in bench.runs():
+        assert logged(run, "view") == pytest.approx([191.25] * 2), "0 or 255, as in the file, a quarter of it 0"
+
+
+@pytest.mark.parametrize("spacing", ["null", "[1.5, 1.5, 2.0]"])
+def test_volumes_are_judged_where_their_masks_lie(bench: Bench, tmp_path: Path, spacing: str) -> None:
+    study = volumes.study(tmp_path / "study")
+    changes = ["network=threshold", "batch_size=2", "patch_size=[16, 16, 8]", "augmentation=none", "intensity=none",
+               "learning_rate=1e-6", "device=cpu", f"spacing={spacing}"]  # fmt: skip
+    assert bench(study, held_out=None, changes=changes) == 0
+    results = bench.results()
+    results = results[(results["seed"] == "all") & (results["class"] == "all")]
+    assert len(results[results["metric"] == "dice"]) == 6
+    exact = spacing == "null"
+    assert results[results["metric"] == "dice"]["value"].min() >= (1 if exact else 0.97)
+    assert results[results["metric"] == "hd95"]["value"].max() <= (0 if exact else 1.5), (
+        "in mm; a voxel has 1 x 1.5 x 4"
+    )
+
+    for run in bench.runs():
+        for path in sorted((run / "examples").glob("*.npz")):
+            with np.load(path) as arrays:
+                image, truth = arrays["image"][..., 0].astype(float), arrays["truth"] > 0
+                said = arrays["prediction"] > 0
+            assert image.shape == truth.shape == said.shape
+            assert truth.any()
+            assert (truth & said).sum() / (truth | said).sum() > 0.9
+            assert image[truth].min() >= image[~truth].max() - 60, "the mask lies on what is bright"
+            row, column = (axis.mean() / n for axis, n in zip(np.nonzero(truth), truth.shape, strict=True))
+            assert row < 0.5, "anterior is up, and the ellipsoid is anterior"
+            assert column > 0.5, "the patient's left is right, and the ellipsoid is on the patient's left"
+    shown = pictures(write_report(bench.out).read_text(encoding="utf-8"))
+    assert len(shown) == 3 * 3
+    assert {len(np.unique(one.reshape(-1, 3), axis=0)) > 20 for one in shown} == {True}
+
+
+def test_pictures_of_a_classification(bench: Bench, tmp_path: Path) -> None:
+    study = tiny.classification(tmp_path / "study", {"A": 9, "B": 8, "C": 8})
+    assert bench(study, changes=tiny.CLASSIFIER) == 0
+    page = write_report(bench.out).read_text(encoding="utf-8")
+    shown = pictures(page)
+    assert len(shown) == 3
+    said = re.findall(r"truth (dark|light), predicted (dark|light) \(p\(\1\) = (\d\.\d\d)\)", html.unescape(page))
+    assert len(said) >= 3
+    sure = [float(one[2]) for one in said[:3]]
+    assert sure == sorted(sure, reverse=True), "best, median, worst by the probability of the truth"
+    for (truth, predicted, p), picture in zip(said, shown, strict=False):
+        assert (truth == predicted) == (float(p) >= 0.5)
+        assert (picture.mean() > 105) == (truth == "light"), "the picture is of this very case"
