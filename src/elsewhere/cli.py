@@ -107,9 +107,8 @@ def study_check(
     site_column: SiteColumn = None,
 ) -> None:
     """Open every file and report all problems in one table; exit 1 if any is an error."""
-    from rich.console import Console
-
     from elsewhere.study import check_study
+    from elsewhere.terminal import console
 
     report = check_study(
         path, jobs=jobs, allow_outside=allow_outside, site_column=site_column, progress=_progress("checking")
@@ -117,7 +116,7 @@ def study_check(
     if as_json:
         typer.echo(report.to_json())
     else:
-        Console().print(report.table() if report.problems else report.summary)
+        console().print(report.table() if report.problems else report.summary)
     raise typer.Exit(1 if report.failed else 0)
 
 
@@ -136,10 +135,9 @@ def study_show(
     """Print what is in a study, by site: cases, patients, classes, sizes, spacings, intensities, covariates."""
     import json
 
-    from rich.console import Console
-
     from elsewhere.study import draw_contact_sheet, open_study, study_yaml, summarise
     from elsewhere.study.show import render
+    from elsewhere.terminal import console
 
     study = open_study(path, site_column=site_column, allow_outside=allow_outside)
     if as_yaml:
@@ -150,7 +148,7 @@ def study_show(
         typer.echo(json.dumps(summary.as_dict(), indent=2, default=str))
     else:
         for part in render(summary):
-            Console().print(part)
+            console().print(part)
     if out is not None:
         typer.echo(f"wrote {draw_contact_sheet(study, out)}", err=as_json)
 
@@ -158,10 +156,10 @@ def study_show(
 @app.command()
 def methods() -> None:
     """List the methods: what each assumes, for which shift it is made, its options."""
-    from rich.console import Console
     from rich.table import Table
 
     from elsewhere import methods as registry
+    from elsewhere.terminal import console
 
     table = Table(title="methods", show_lines=True)
     for heading in ("method", "what", "shift", "assumption", "options"):
@@ -172,7 +170,7 @@ def methods() -> None:
         table.add_row(
             name, f"{card.title}\n[dim]{card.paper}[/dim]", ", ".join(card.shift) or "none", card.assumption, options
         )
-    Console().print(table)
+    console().print(table)
 
 
 @app.command()

@@ -31,6 +31,7 @@ from elsewhere.study.description import describe, study_yaml
 from elsewhere.study.hashes import FileHashes
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.study import open_study
+from elsewhere.terminal import console as standard_output
 from elsewhere.training.settings import Settings
 from elsewhere.training.train import require_machine
 
@@ -87,7 +88,7 @@ def run_benchmark(
     Raises:
         ElsewhereError: the question itself makes no sense, or the folder is in use or cannot be written.
     """
-    out, console = Path(out), console or Console()
+    out, console = Path(out), console or standard_output()
     base = {} if steps is None else {"steps": steps}
     settings, options = Settings.parse(changes, base)
     if ray is None:  # the machines of a cluster may have what this one lacks

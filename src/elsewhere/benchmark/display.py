@@ -61,12 +61,12 @@ class Display:
         run = str(message["run"])
         if message["kind"] == "start":
             self._began[run] = time.monotonic()
+            if self._progress is not None:  # a new worker needs some seconds before it has anything to say
+                self._bars[run] = self._progress.add_task(escape(self.specs[run].title), total=1, note="starting")
             return
         if self._progress is None:
             self._line(run, message)
             return
-        if run not in self._bars:
-            self._bars[run] = self._progress.add_task(escape(self.specs[run].title), total=1, note="")
         self._progress.update(
             self._bars[run],
             completed=message.get("step", 0),

@@ -52,12 +52,11 @@ class RayExecutor:
             raise _unreachable(address, str(error)) from error
 
     def run(self, specs: Sequence[RunSpec], benchmark: Path, emit: Emit) -> Iterator[Outcome]:
-        """Do all runs; outcomes come as runs end. Leaving early cancels what is under way."""
+        """Do all runs; outcomes come as runs end, and `emit` is told nothing else. Leaving early cancels the rest."""
         ray = self._ray
         task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(_on_the_cluster)
         waiting = {}
         for spec in specs:
-            emit({"kind": "start", "run": spec.identity})
             waiting[task.remote(self.work, spec, str(benchmark.resolve()), self.cpus)] = spec
         try:
             while waiting:
