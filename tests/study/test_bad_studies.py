@@ -126,6 +126,12 @@ def test_check_and_use_say_the_same(tmp_path: Path, make: Callable[[Path], None]
     assert "\n" not in str(caught.value)
 
 
+def test_an_empty_cell_of_the_column_that_is_the_site_is_named(tmp_path: Path) -> None:
+    edit(classification(tmp_path, TWO), "finding-north-1", "")
+    with pytest.raises(ElsewhereError, match="row 3: finding is empty; fill it in"):
+        open_study(tmp_path, site_column="finding")
+
+
 def test_grey_files_saved_as_rgb_are_grey(tmp_path: Path) -> None:
     """As chest radiographs of two hospitals are: one saves grey, the other the same as RGB."""
     classification(tmp_path, TWO)

@@ -55,6 +55,7 @@ class _Columns:
     covariates: dict[str, int] = field(default_factory=dict)
     label: int = -1
     site: int = -1
+    site_name: str = "site"
     patient: int | None = None
     case: int | None = None
 
@@ -162,7 +163,7 @@ class _Builder:
         images = {name: self._path(number, _column("image", name), row[i]) for name, i in columns.images.items()}
         for name, index in columns.images.items():
             self._need(number, _column("image", name), row[index])
-        self._need(number, "site", row[columns.site])
+        self._need(number, columns.site_name, row[columns.site])
         patient = None
         if columns.patient is not None:
             patient = row[columns.patient]
@@ -268,7 +269,7 @@ def _find_columns(name: str, header: list[str], site_column: str | None) -> _Col
             )
         if site_column == "label" or site_column.split(":")[0] in ("image", "map"):
             raise StudyError(f"{name}: column '{site_column}' cannot be the site; choose a covariate")
-    columns = _Columns()
+    columns = _Columns(site_name=site)
     for index, column in enumerate(header):
         if column == site:
             columns.site = index
