@@ -192,9 +192,7 @@ def test_any_bytes_are_a_manifest_or_one_sentence(tmp_path: Path, data: bytes) -
     assert not sentence or "manifest.csv" in sentence
 
 
-def test_many_rows_are_parsed_without_touching_their_files(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_many_rows_are_parsed_without_touching_their_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     rows = "".join(f"s{i % 50}/images/{i}.png,s{i % 50}/masks/{i}.png,site{i % 50},p{i // 3}\n" for i in range(30_000))
     path = write(tmp_path, "image,label,site,patient\n" + rows)
     calls = 0

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 
-from elsewhere import networks
+from elsewhere import __version__, networks
 from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.errors import SettingsError
@@ -95,7 +95,7 @@ def plan(
         own = {**card(trained_as).defaults, **(options.get(trained_as, {}) if method != REFERENCE else {})}
         identity = digest(
             {
-                "algorithm": ALGORITHM,
+                "algorithm": [__version__, ALGORITHM],
                 "content": content,
                 "method": trained_as,
                 "options": own,
