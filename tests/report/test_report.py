@@ -91,6 +91,9 @@ def test_curves_and_cases_of_what_is_done(tmp_path: Path) -> None:
     text = write_report(tmp_path / "out").read_text(encoding="utf-8")
     page = Page(text)
     images = [a["src"] or "" for tag, a in page.tags if tag == "img"]
+    for attributes in (a for tag, a in page.tags if tag == "img"):
+        assert "loading" not in attributes, "a browser prints no lazy picture that was never scrolled to"
+        assert attributes["alt"]
     assert len(images) == 2 * 3, "best, median and worst of each method"
     for image in images:
         shown = Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2])))
@@ -101,6 +104,17 @@ def test_curves_and_cases_of_what_is_done(tmp_path: Path) -> None:
     dice = json.loads((next((tmp_path / "out").glob("runs/erm/A/*/examples")) / "examples.json").read_text())
     assert [case["name"] for case in dice] == ["best", "median", "worst"]
     assert dice[0]["score"] >= dice[1]["score"] >= dice[2]["score"]
+
+
+def test_ticks_differ_and_names_fit() -> None:
+    span = Span("a-method-with-a-very-long-name", 0, 1.0, 1.0, 1.0, "1.0")
+    chart = str(forest({"A": [span], "B": [span]}, "t"))
+    ticks = re.findall(r'text-anchor="middle">([^<]+)<', chart)
+    assert len(ticks) > 2
+    assert len(set(ticks)) == len(ticks)
+    (right, name) = re.findall(r'<text x="([\d.]+)" [^>]*text-anchor="end">([^<]+)<', chart)[0]
+    assert name.endswith("…")
+    assert float(right) >= 6.3 * len(name), "a letter of 10.5 px is 6.3 px wide at most, on the average"
 
 
 def test_no_benchmark_there(tmp_path: Path) -> None:

@@ -10,6 +10,8 @@ from markupsafe import Markup, escape
 
 WIDTH, HEIGHT = 360, 210
 LEFT, RIGHT, TOP, BOTTOM = 44, 10, 10, 28
+LABEL = 20
+"""Letters of a method's name; what is longer is cut, and shown whole on hovering."""
 
 
 @dataclass(frozen=True)
@@ -53,14 +55,14 @@ def curves(lines: Sequence[Line], title: str, *, logarithmic: bool = False) -> M
         )
 
     parts = [_frame(title)]
-    for tick in _ticks(y0, y1, 4):
-        value = 10**tick if logarithmic else tick
+    values = [10**tick if logarithmic else tick for tick in _ticks(y0, y1, 4)]
+    for value, text in zip(values, _numbers(values), strict=True):
         _, y = at(0, value)
         parts.append(f'<line class="rule" x1="{LEFT}" x2="{WIDTH - RIGHT}" y1="{y:.1f}" y2="{y:.1f}"/>')
-        parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{_number(value)}</text>')
-    for tick in _ticks(x0, x1, 4):
+        parts.append(f'<text x="{LEFT - 6}" y="{y + 3.5:.1f}" text-anchor="end">{text}</text>')
+    for tick, text in _labelled(x0, x1):
         x, _ = at(tick, 1.0 if logarithmic else y0)
-        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{_number(tick)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{HEIGHT - 10}" text-anchor="middle">{text}</text>')
     for line in sorted(drawn, key=lambda one: not one.faint):
         path = " ".join(f"{x:.1f},{y:.1f}" for x, y in (at(*point) for point in line.points))
         style = "faint" if line.faint else "bold"
@@ -82,17 +84,18 @@ def forest(groups: Mapping[str, Sequence[Span]], title: str) -> Markup:
         return Markup("")
     row, head = 17, 24
     height = TOP + sum(head + row * len(group) for group in groups.values()) + BOTTOM
-    left, right = 92, 14
+    longest = max(len(_short(span.label, LABEL)) for span in spans)
+    left, right = max(60, 14 + 6.6 * longest), 14
     x0, x1 = _padded(min(known), max(known))
 
     def at(x: float) -> float:
         return left + (x - x0) / (x1 - x0) * (WIDTH - left - right)
 
     parts = [_frame(title, height)]
-    for tick in _ticks(x0, x1, 4):
+    for tick, text in _labelled(x0, x1):
         x = at(tick)
         parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
-        parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle">{_number(tick)}</text>')
+        parts.append(f'<text x="{x:.1f}" y="{height - 10}" text-anchor="middle">{text}</text>')
     y = float(TOP)
     for name, group in groups.items():
         parts.append(f'<text class="head" x="0" y="{y + 15:.1f}">{escape(_short(name, 34))}</text>')
@@ -100,7 +103,7 @@ def forest(groups: Mapping[str, Sequence[Span]], title: str) -> Markup:
         for span in group:
             parts.append(f"<g><title>{escape(f'{span.label}: {span.text}')}</title>")
             parts.append(
-                f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(_short(span.label, 14))}</text>'
+                f'<text x="{left - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(_short(span.label, LABEL))}</text>'
             )
             if not math.isnan(span.lo):
                 ends = f'x1="{at(span.lo):.1f}" x2="{at(span.hi):.1f}"'
@@ -137,8 +140,19 @@ def _ticks(low: float, high: float, about: int) -> list[float]:
     return [round(i * step, 12) for i in range(first, math.floor(high / step + 1e-9) + 1)]
 
 
-def _number(value: float) -> str:
-    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+def _labelled(low: float, high: float) -> list[tuple[float, str]]:
+    ticks = _ticks(low, high, 4)
+    return list(zip(ticks, _numbers(ticks), strict=True))
+
+
+def _numbers(values: Sequence[float]) -> list[str]:
+    """As few digits as tell them apart, three at least."""
+    texts: list[str] = []
+    for digits in range(3, 9):
+        texts = [f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.{digits}g}" for v in values]
+        if len(set(texts)) == len(values):
+            break
+    return texts
 
 
 def _short(name: str, limit: int) -> str:
