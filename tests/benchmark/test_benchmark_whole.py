@@ -102,6 +102,7 @@ def test_volumes_are_judged_where_their_masks_lie(bench: Bench, tmp_path: Path, 
                 image, truth = arrays["image"][..., 0].astype(float), arrays["truth"] > 0
                 said = arrays["prediction"] > 0
             assert image.shape == truth.shape == said.shape
+            assert image.shape[0] / image.shape[1] == pytest.approx(36 / 30), "in mm"
             assert truth.any()
             assert (truth & said).sum() / (truth | said).sum() > 0.9
             assert image[truth].min() >= image[~truth].max() - 60, "the mask lies on what is bright"

@@ -34,15 +34,17 @@ def thumbnail(judged: Judged, primary: str, classes: tuple[str, ...], side: int)
     """The slice of a case that shows most of the truth, or its middle."""
     image = np.asarray(judged.stored.image)
     case = judged.stored.case.id
+    geometry = judged.stored.geometry
+    spacing = geometry.spacing or (1.0,) * len(geometry.shape)
+    rows, columns = spacing if len(spacing) == 2 else (spacing[1], spacing[0])
     if isinstance(judged.truth, int):
         truth, said = classes[judged.truth], classes[int(judged.prediction)]
         sure = float(judged.record[PROBABILITY + truth])
-        flat = image if image.ndim == 3 else image[..., image.shape[-1] // 2]
+        flat = image if image.ndim == 3 else _slice(image, image.shape[-1] // 2)
         caption = f"truth {truth}, predicted {said} (p({truth}) = {sure:.2f})"
-        return Thumbnail(case, sure, caption, _picture(flat, side), None, None)
+        return Thumbnail(case, sure, caption, _picture(flat, side, rows / columns), None, None)
     score = judged.scores.get(("all", primary), float("nan"))
     # Labels lie on the file's grid, the image on the cache's: bring all three to the latter's axes and shape.
-    geometry = judged.stored.geometry
     truth_here, said_here = (
         resize_label(to_canonical(np.asarray(array).astype(np.uint8), judged.stored.original)[0], geometry.shape)
         if canonical_geometry(judged.stored.original).shape != geometry.shape
@@ -52,10 +54,8 @@ def thumbnail(judged: Judged, primary: str, classes: tuple[str, ...], side: int)
     if truth_here.ndim == 3:
         shown = (truth_here > 0).sum(axis=(0, 1))
         index = int(shown.argmax()) if shown.any() else truth_here.shape[-1] // 2
-        # Radiology's way up: rows run from anterior to posterior, columns from right to left of the patient.
-        image = image[..., index].swapaxes(-1, -2)[..., ::-1, ::-1]
-        truth_here, said_here = (a[..., index].T[::-1, ::-1] for a in (truth_here, said_here))
-    small = _picture(image, side)
+        image, truth_here, said_here = (_slice(a, index) for a in (image, truth_here, said_here))
+    small = _picture(image, side, rows / columns)
     shape = small.shape[:2]
     return Thumbnail(case, score, "", small, resize_label(truth_here, shape), resize_label(said_here, shape))
 
@@ -85,10 +85,19 @@ def side_for(n_cases: int) -> int:
     return LARGE if n_cases <= MANY else SMALL
 
 
-def _picture(image: NDArray[Any], side: int) -> NDArray[np.uint8]:
-    """(C, H, W) of any intensities to (H, W, 1 or 3), darkest 0.5 % black and brightest 0.5 % white."""
+def _slice(volume: NDArray[Any], index: int) -> NDArray[Any]:
+    """(..., R, A, S) to (..., H, W), radiology's way up: rows to posterior, columns to the patient's left."""
+    return volume[..., index].swapaxes(-1, -2)[..., ::-1, ::-1]
+
+
+def _picture(image: NDArray[Any], side: int, aspect: float) -> NDArray[np.uint8]:
+    """(C, H, W) of any intensities to (H, W, 1 or 3), darkest 0.5 % black and brightest 0.5 % white.
+
+    `aspect` is the height of a pixel over its width; those of the picture are squares.
+    """
     channels = image if image.shape[0] == 3 else image[:1]
     height, width = channels.shape[1:]
+    height, width = height * max(1.0, aspect), width * max(1.0, 1 / aspect)
     factor = min(1.0, side / max(height, width))
     shape = (max(1, round(height * factor)), max(1, round(width * factor)))
     values = resize(np.asarray(channels), shape).astype(np.float32)
