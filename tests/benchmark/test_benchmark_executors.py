@@ -14,7 +14,7 @@ import pytest
 import work
 
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
-from elsewhere.benchmark.executor_ray import RayExecutor
+from elsewhere.benchmark.executor_ray import RayExecutor, _gpus
 from elsewhere.errors import RunError
 
 
@@ -101,6 +101,16 @@ def test_the_same_runs_on_a_real_ray(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert sorted(o.ok for o in outcomes.values()) == [False, False, True, True]
     assert outcomes[work.spec(work.REFUSED).identity].error == "manifest row 7: image 'a.png' cannot be read"
     assert len(notes(tmp_path)) == 2
+
+
+@pytest.mark.parametrize(
+    ("device", "cluster", "wanted"),
+    [("auto", {"CPU": 4.0, "GPU": 2.0}, 2), ("cpu", {"GPU": 2.0}, 0), ("auto", {"CPU": 4.0}, 0)],
+)
+def test_a_ray_task_asks_for_the_gpus_that_its_training_uses(
+    device: str, cluster: dict[str, float], wanted: float
+) -> None:
+    assert _gpus({"device": device, "devices": 2}, cluster) == wanted
 
 
 def test_no_ray_there(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import pytest
 import tiny
 from PIL import Image
 
+from elsewhere.benchmark import run_benchmark
 from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.spec import RunSpec, slug
@@ -145,3 +146,13 @@ def test_any_site_name_is_a_safe_folder(name: str) -> None:
 
 def test_site_names_do_not_fall_together() -> None:
     assert len({slug(name) for name in ("a/b", "a_b", "a b", "a:b")}) == 4
+
+
+def test_a_logger_that_is_not_installed_is_said_before_anything_is_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    folder = tiny.segmentation(tmp_path / "study", {"A": 4, "B": 4})
+    with pytest.raises(SettingsError, match="logger 'wandb' is not installed"):
+        run_benchmark(folder, out=tmp_path / "out", methods=["erm"], changes=["loggers=[wandb]"])
+    assert not (tmp_path / "out").exists()

@@ -32,6 +32,7 @@ from elsewhere.study.hashes import FileHashes
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.study import open_study
 from elsewhere.terminal import console as standard_output
+from elsewhere.training.log import require_loggers
 from elsewhere.training.settings import Settings
 from elsewhere.training.train import require_machine
 
@@ -93,6 +94,7 @@ def run_benchmark(
     settings, options = Settings.parse(changes, base)
     if ray is None:  # the machines of a cluster may have what this one lacks
         require_machine(settings)
+        require_loggers(settings.loggers)
     numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
     if not numbers:
         raise SettingsError("--seeds: found 0, wanted at least 1")

@@ -6,7 +6,7 @@ import contextlib
 import importlib.util
 import os
 import socket
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ class RayExecutor:
         work: does one run.
         address: of the cluster ("auto", "ray://host:10001", "host:6379"), or "local" for a new one on this machine.
         cpus: cores of each run.
-        gpus: GPUs of each run.
+        gpus: GPUs of each run; None: its setting `devices` where the cluster has GPUs and `device` is not "cpu".
         init: further arguments of `ray.init`.
 
     Raises:
@@ -30,7 +30,7 @@ class RayExecutor:
     """
 
     def __init__(
-        self, work: Work, address: str, *, cpus: int = 1, gpus: float = 0, init: dict[str, Any] | None = None
+        self, work: Work, address: str, *, cpus: int = 1, gpus: float | None = None, init: dict[str, Any] | None = None
     ) -> None:
         if importlib.util.find_spec("ray") is None:
             raise RunError("--ray needs Ray, which is not installed here; try: pip install 'elsewhere[ray]'")
@@ -54,10 +54,11 @@ class RayExecutor:
     def run(self, specs: Sequence[RunSpec], benchmark: Path, emit: Emit) -> Iterator[Outcome]:
         """Do all runs; outcomes come as runs end, and `emit` is told nothing else. Leaving early cancels the rest."""
         ray = self._ray
-        task = ray.remote(num_cpus=self.cpus, num_gpus=self.gpus, max_retries=0)(_on_the_cluster)
+        task = ray.remote(num_cpus=self.cpus, max_retries=0)(_on_the_cluster)
         waiting = {}
         for spec in specs:
-            waiting[task.remote(self.work, spec, str(benchmark.resolve()), self.cpus)] = spec
+            gpus = _gpus(spec.settings, ray.cluster_resources()) if self.gpus is None else self.gpus
+            waiting[task.options(num_gpus=gpus).remote(self.work, spec, str(benchmark.resolve()), self.cpus)] = spec
         try:
             while waiting:
                 ended, _ = ray.wait(list(waiting), num_returns=1)
@@ -81,6 +82,11 @@ class RayExecutor:
     def close(self) -> None:
         """Leave the cluster."""
         self._ray.shutdown()
+
+
+def _gpus(settings: Mapping[str, Any], cluster: Mapping[str, float]) -> float:
+    """Ray hides the GPUs that a task does not ask for."""
+    return float(settings["devices"]) if settings.get("device") != "cpu" and cluster.get("GPU", 0) > 0 else 0.0
 
 
 def _require_answer(address: str) -> None:

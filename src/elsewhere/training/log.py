@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import importlib.util
 import io
 import os
 import sys
@@ -16,6 +17,13 @@ from elsewhere.errors import SettingsError
 from elsewhere.files import write_error
 
 HEADER = ("step", "split", "name", "value")
+
+NEEDS = {
+    "tensorboard": (("tensorboard", "tensorboardX"),),
+    "mlflow": (("mlflow",), ("pytorch_lightning",)),
+    "wandb": (("wandb",), ("pytorch_lightning",)),
+}
+"""Packages of each logger: one of each group."""
 
 
 class Log:
@@ -62,6 +70,17 @@ class Log:
             raise write_error(self.path, error) from error
 
 
+def require_loggers(names: Iterable[str]) -> None:
+    """Look whether they are installed, without an import.
+
+    Raises:
+        SettingsError: the extra that brings one is not installed.
+    """
+    for name in names:
+        if not all(any(importlib.util.find_spec(package) for package in group) for group in NEEDS[name]):
+            raise _not_installed(name)
+
+
 def make_loggers(names: list[Any], folder: Path) -> list[Logger]:
     """The loggers that were asked for, writing below `folder`.
 
@@ -104,6 +123,8 @@ def _make(name: str, folder: Path) -> Logger:
         wandb: Logger = WandbLogger(project="elsewhere", name=title, save_dir=folder)
         return wandb
     except ImportError as error:  # ModuleNotFoundError included
-        raise SettingsError(
-            f'logger {name!r} is not installed; install it with: pip install "elsewhere[{name}]"'
-        ) from error
+        raise _not_installed(name) from error
+
+
+def _not_installed(name: str) -> SettingsError:
+    return SettingsError(f'logger {name!r} is not installed; install it with: pip install "elsewhere[{name}]"')
