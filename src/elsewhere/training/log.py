@@ -70,6 +70,10 @@ class Log:
             raise write_error(self.path, error) from error
 
 
+_STORES: set[str] = set()
+"""Those of MLflow that were made here, not said by the user."""
+
+
 def require_loggers(names: Iterable[str]) -> None:
     """Look whether they are installed, without an import.
 
@@ -115,7 +119,7 @@ def _make(name: str, folder: Path) -> Logger:
         if name == "mlflow":
             from pytorch_lightning.loggers import MLFlowLogger
 
-            where = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{folder / 'mlflow.db'}"
+            where = _mlflow_store(folder)
             logger: Logger = MLFlowLogger(experiment_name="elsewhere", run_name=title, tracking_uri=where)
             return logger
         from pytorch_lightning.loggers import WandbLogger
@@ -124,6 +128,16 @@ def _make(name: str, folder: Path) -> Logger:
         return wandb
     except ImportError as error:  # ModuleNotFoundError included
         raise _not_installed(name) from error
+
+
+def _mlflow_store(folder: Path) -> str:
+    """Where the user says, else in the run's folder; MLflow puts the store in use where the user would say it."""
+    said = os.environ.get("MLFLOW_TRACKING_URI")
+    if said and said not in _STORES:
+        return said
+    ours = f"sqlite:///{(folder / 'mlflow.db').absolute()}"
+    _STORES.add(ours)
+    return ours
 
 
 def _not_installed(name: str) -> SettingsError:
