@@ -11,8 +11,8 @@ from elsewhere.benchmark.display import Display
 from elsewhere.terminal import WIDE, console
 
 
-def watched(terminal: bool) -> str:
-    shown = Console(file=io.StringIO(), width=110, force_terminal=terminal, color_system=None)
+def watched(terminal: bool, width: int = 140) -> str:
+    shown = Console(file=io.StringIO(), width=width, force_terminal=terminal, color_system=None)
     specs = [work.spec(0, site="A [old]"), work.spec(1)]
     with Display(specs, shown) as display:
         for spec in specs:
@@ -47,3 +47,11 @@ def test_tables_are_not_folded_at_80_columns_in_a_file(monkeypatch: pytest.Monke
     assert console().width == WIDE
     monkeypatch.setenv("COLUMNS", "100")
     assert console().width == 100
+
+
+def test_a_narrow_terminal_gets_one_whole_line_a_run() -> None:
+    lines = watched(terminal=True, width=80).replace("\r", "\n").split("\n")
+    (row,) = {line for line in lines if "30/120" in line}
+    assert "erm A [old] 0" in row
+    assert "━" in row
+    assert row.rstrip().endswith("loss 0.500, metric 0.750, 1 min 15 s left")

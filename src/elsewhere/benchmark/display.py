@@ -9,10 +9,14 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Column
 
 from elsewhere.benchmark.attempt import Outcome
 from elsewhere.benchmark.spec import RunSpec
+
+ROOMY = 130
+"""Columns from which a row has all that it can say."""
 
 LINE_EVERY = 30.0
 """Seconds between plain lines of one run."""
@@ -34,17 +38,19 @@ class Display:
         self._bars: dict[str, TaskID] = {}
         self._began: dict[str, float] = {}
         self._progress: Progress | None = None
+        self._narrow = console.width < ROOMY
         if console.is_terminal and specs:
-            self._progress = Progress(
-                SpinnerColumn(),
-                TextColumn("{task.description}"),
-                BarColumn(bar_width=24),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.fields[note]}"),
-                TimeElapsedColumn(),
-                console=console,
-                transient=True,
-            )
+            one_line = Column(no_wrap=True)  # a row of changing height leaves traces on the screen
+            columns = [
+                TextColumn(
+                    "{task.description}", table_column=Column(no_wrap=True, max_width=24 if self._narrow else 60)
+                ),
+                BarColumn(bar_width=8 if self._narrow else 24, table_column=one_line),
+                TextColumn("{task.completed:.0f}/{task.total:.0f}", table_column=one_line),
+                TextColumn("{task.fields[note]}", table_column=one_line),
+            ]
+            around = [] if self._narrow else [TimeElapsedColumn(table_column=one_line)]
+            self._progress = Progress(*columns, *around, console=console, transient=True)
 
     def __enter__(self) -> Display:
         if self._progress is not None:
@@ -62,7 +68,7 @@ class Display:
         if message["kind"] == "start":
             self._began[run] = time.monotonic()
             if self._progress is not None:  # a new worker needs some seconds before it has anything to say
-                self._bars[run] = self._progress.add_task(escape(self.specs[run].title), total=1, note="starting")
+                self._bars[run] = self._progress.add_task(self._name(run), total=1, note="starting")
             return
         if self._progress is None:
             self._line(run, message)
@@ -71,7 +77,7 @@ class Display:
             self._bars[run],
             completed=message.get("step", 0),
             total=message.get("steps") or 1,
-            note=escape(note(message)),
+            note=escape(note(message, brief=self._narrow)),
         )
 
     def finish(self, outcome: Outcome) -> None:
@@ -90,6 +96,10 @@ class Display:
             text = escape(outcome.error or "")
             self.console.print(f"{count} [red]failed[/red] {title}: {text}", highlight=False, soft_wrap=True)
 
+    def _name(self, run: str) -> str:
+        spec = self.specs[run]
+        return escape(f"{spec.method} {spec.fold.name} {spec.seed}" if self._narrow else spec.title)
+
     def _line(self, run: str, message: Mapping[str, Any]) -> None:
         now = time.monotonic()
         if now - self._spoken.get(run, self._began.get(run, now)) < LINE_EVERY:
@@ -101,9 +111,9 @@ class Display:
         self.console.print(text, highlight=False, soft_wrap=True)
 
 
-def note(message: Mapping[str, Any]) -> str:
-    """Loss, metric and time left of a message, as far as it has them."""
-    parts = [str(message.get("stage", ""))]
+def note(message: Mapping[str, Any], *, brief: bool = False) -> str:
+    """Stage, loss, metric and time left of a message, as far as it has them; brief: no stage where there is a loss."""
+    parts = ["" if brief and "loss" in message else str(message.get("stage", ""))]
     for name in ("loss", "metric"):
         value = message.get(name)
         if isinstance(value, int | float) and math.isfinite(value):
