@@ -156,21 +156,23 @@ def study_show(
 @app.command()
 def methods() -> None:
     """List the methods: what each assumes, for which shift it is made, its options."""
-    from rich.table import Table
+    from rich.console import Console
+    from rich.padding import Padding
 
     from elsewhere import methods as registry
-    from elsewhere.terminal import console
 
-    table = Table(title="methods", show_lines=True)
-    for heading in ("method", "what", "shift", "assumption", "options"):
-        table.add_column(heading)
+    console = Console(highlight=False)
     for name in registry.names():
         card = registry.card(name)
-        options = "\n".join(f"{key}={value}" for key, value in card.defaults.items()) or "none"
-        table.add_row(
-            name, f"{card.title}\n[dim]{card.paper}[/dim]", ", ".join(card.shift) or "none", card.assumption, options
-        )
-    console().print(table)
+        options = ", ".join(f"{key}={value}" for key, value in card.defaults.items()) or "none"
+        console.print(f"[bold]{name}[/bold]  {card.title}")
+        for line in (
+            f"assumes  {card.assumption}",
+            f"shift    {', '.join(card.shift) or 'none'}",
+            f"options  {options}",
+            f"[dim]{card.paper}[/dim]",
+        ):
+            console.print(Padding(line, (0, 0, 0, 2)))
 
 
 @app.command()
