@@ -195,6 +195,7 @@ def test_a_site_with_one_patient(bench: Bench, tmp_path: Path, held_out: str) ->
         assert away["value"].notna().all()
         assert away["lo"].isna().all()
         assert "[no interval]" in bench.said
+        assert "no interval: one patient" in " ".join(bench.said.split())
     else:
         assert "lonely has 1 patient" in bench.said
 

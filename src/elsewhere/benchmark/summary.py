@@ -237,6 +237,12 @@ def _caption(
         "and sites are not in it.",
         f"Selection: {rule} ({chosen}).",
     ]
+    cells = [cell for row in rows for cell in (*row.cells.values(), row.mean, row.home) if cell is not None]
+    if any(math.isnan(cell.lo) and not math.isnan(cell.value) for cell in cells):
+        lines.append(
+            "no interval: one patient, or so few patients of a class that the metric is undefined in more than 10 % of "
+            "the resamples; a mean over sites has none where one of them has none."
+        )
     if any(row.home is not None for row in rows):
         lines.append("home: in-domain test, unseen patients of the development sites, mean over folds.")
     if any(row.method == REFERENCE for row in rows):
