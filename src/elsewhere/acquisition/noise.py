@@ -56,8 +56,8 @@ def poisson_noise(image: Tensor, sigma: Tensor, noise: Tensor) -> Tensor:
 
 
 @dataclass(frozen=True)
-class GaussianNoise(Mechanism):
-    """Gaussian noise; `sigma` is a fraction of the image's range."""
+class _NormalField(Mechanism):
+    """What Gaussian and photon noise share: a strength, and a field of standard normal numbers, new for each image."""
 
     sigma: Between = (0.0, 0.1)
     limits: ClassVar = {"sigma": (0, math.inf)}
@@ -66,6 +66,11 @@ class GaussianNoise(Mechanism):
     def draw(self, shape: Sequence[int], generator: torch.Generator) -> Parameters:
         """`sigma` (B,), `noise` (B, C, *spatial)."""
         return {"sigma": self.uniform("sigma", shape[:1], generator), "noise": draw_normal(shape, generator)}
+
+
+@dataclass(frozen=True)
+class GaussianNoise(_NormalField):
+    """Gaussian noise; `sigma` is a fraction of the image's range."""
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         """See `gaussian_noise`."""
@@ -91,16 +96,8 @@ class RicianNoise(Mechanism):
 
 
 @dataclass(frozen=True)
-class PoissonNoise(Mechanism):
+class PoissonNoise(_NormalField):
     """Photon noise; `sigma` is its strength at full intensity, as a fraction of the image's range."""
-
-    sigma: Between = (0.0, 0.1)
-    limits: ClassVar = {"sigma": (0, math.inf)}
-    fresh: ClassVar = frozenset({"noise"})
-
-    def draw(self, shape: Sequence[int], generator: torch.Generator) -> Parameters:
-        """`sigma` (B,), `noise` (B, C, *spatial)."""
-        return {"sigma": self.uniform("sigma", shape[:1], generator), "noise": draw_normal(shape, generator)}
 
     def apply(self, image: Tensor, parameters: Parameters) -> Tensor:
         """See `poisson_noise`."""

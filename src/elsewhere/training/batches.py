@@ -69,7 +69,7 @@ class BatchMaker:
         rank, world: this process and their number; each makes its contiguous slice of the step's cases.
         labelled: False: targets are all -1.
         ahead: the next batch is read in a background thread while the device works; None: where the device is a GPU
-            (on a CPU both would share the cores, and it does not help: see `benchmarks/batches.py`).
+            (on a CPU both would share the cores: our choice, not measured).
     """
 
     def __init__(
