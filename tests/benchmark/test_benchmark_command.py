@@ -30,7 +30,7 @@ def wait_for(something: Callable[[], bool], seconds: float = 120) -> None:
 
 @pytest.mark.slow
 def test_interrupted_and_gone_on_with(bench: Bench, study: Path, tmp_path: Path) -> None:
-    steps, sites = 150, ["A", "B"]
+    steps, sites = 300, ["A", "B"]
     arguments = ("--methods", "erm", "--seeds", "1", "--held-out", *sites, "--steps", str(steps), "--jobs", "2")
     with (tmp_path / "said").open("w") as said:
         process = subprocess.Popen(
@@ -38,7 +38,7 @@ def test_interrupted_and_gone_on_with(bench: Bench, study: Path, tmp_path: Path)
         )
         try:
             wait_for(
-                lambda: len(list(bench.out.glob("runs/*/*/*/checkpoint/step-*"))) >= 2 or process.poll() is not None
+                lambda: len(list(bench.out.glob("runs/*/*/*/checkpoint/step-*"))) >= 1 or process.poll() is not None
             )
             family = psutil.Process(process.pid).children(recursive=True)
             os.killpg(process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
