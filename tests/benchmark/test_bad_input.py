@@ -154,8 +154,6 @@ def test_two_benchmarks_that_really_run_in_one_folder(study: Path, tmp_path: Pat
         *QUICK,
         "steps=100000",
     ]
-    code = "import sys; from elsewhere.cli import main; main(sys.argv[1:])"
-    command[1:3] = ["-c", code]
     first = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 120

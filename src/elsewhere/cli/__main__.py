@@ -1,0 +1,5 @@
+"""`python -m elsewhere.cli`."""
+
+from elsewhere.cli.app import main
+
+main()

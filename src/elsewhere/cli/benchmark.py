@@ -1,0 +1,112 @@
+"""`elsewhere benchmark`, `methods` and `demo`: leave one site out."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from elsewhere.cli.options import AllowOutside, SiteColumn, StudyArgument
+
+
+class Selection(StrEnum):
+    """By which rule the evaluated checkpoint is chosen."""
+
+    source_val = "source-val"
+    last = "last"
+    oracle = "oracle"
+
+
+def methods() -> None:
+    """List the methods: what each assumes, for which shift it is made, its options."""
+    from rich.console import Console
+    from rich.padding import Padding
+
+    from elsewhere import methods as registry
+
+    console = Console(highlight=False)
+    for name in registry.names():
+        card = registry.card(name)
+        options = ", ".join(f"{key}={value}" for key, value in card.defaults.items()) or "none"
+        console.print(f"[bold]{name}[/bold]  {card.title}")
+        for line in (
+            f"assumes  {card.assumption}",
+            f"shift    {', '.join(card.shift) or 'none'}",
+            f"options  {options}",
+            f"[dim]{card.paper}[/dim]",
+        ):
+            console.print(Padding(line, (0, 0, 0, 2)))
+
+
+def benchmark(
+    study: StudyArgument,
+    out: Annotated[Path, typer.Option(metavar="DIR", help="the benchmark's folder; repeat the command to go on")],
+    methods: Annotated[str, typer.Option(metavar="A,B", help="methods, by comma")] = "erm,gin,vrex",
+    seeds: Annotated[int, typer.Option(min=1, help="seeds 0 ... N-1")] = 3,
+    held_out: Annotated[
+        list[str] | None, typer.Option(metavar="SITE ...", help="sites to hold out, each in turn; A+B is one group")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="training steps of each run")] = None,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at the same time; they share the cores")] = 1,
+    changes: Annotated[
+        list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...", help="settings, or METHOD.OPTION=VALUE")
+    ] = None,
+    selection: Annotated[
+        list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")
+    ] = None,
+    reference: Annotated[
+        bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
+    ] = False,
+    ray: Annotated[
+        str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster (local: start one)")
+    ] = None,
+    site_column: SiteColumn = None,
+    allow_outside: AllowOutside = False,
+) -> None:
+    """Leave one site out: train each method on the other sites, and judge it on the one that it has never seen."""
+    from elsewhere.benchmark import run_benchmark
+
+    code = run_benchmark(
+        study,
+        out=out,
+        methods=[name.strip() for name in methods.split(",") if name.strip()],
+        seeds=seeds,
+        held_out=held_out or None,
+        steps=steps,
+        jobs=jobs,
+        changes=changes or [],
+        selection=[rule.value for rule in selection or [Selection.source_val]],
+        reference=reference,
+        ray=ray,
+        site_column=site_column,
+        allow_outside=allow_outside,
+    )
+    raise typer.Exit(code)
+
+
+def demo(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="where the study and the benchmark go")] = Path("demo"),
+    steps: Annotated[int, typer.Option(min=1, help="training steps of each run")] = 300,
+    jobs: Annotated[int, typer.Option(min=1, help="runs at the same time")] = 2,
+) -> None:
+    """Simulate four hospitals, compare three methods leave-one-site-out, write the report (about 4 minutes)."""
+    from elsewhere.benchmark import run_benchmark
+    from elsewhere.report import write_report
+    from elsewhere.simulate import four_hospitals
+
+    study = out / "study"
+    if not (study / "manifest.csv").exists():
+        four_hospitals(study)
+    code = run_benchmark(
+        study,
+        out=out / "benchmark",
+        methods=["erm", "gin", "vrex"],
+        seeds=1,
+        steps=steps,
+        jobs=jobs,
+        changes=["patch_size=96", "batch_size=6", "network_options={channels: [8, 16, 32, 64], num_res_units: 1}"],
+    )
+    typer.echo(f"wrote {write_report(out / 'benchmark')}")
+    raise typer.Exit(code)
