@@ -19,3 +19,7 @@ class SealError(ElsewhereError):
 
 class RunError(ElsewhereError):
     """A run or a benchmark folder cannot go on as asked."""
+
+
+class ModelError(ElsewhereError):
+    """A model's folder is not what it should be, or is not to be trusted."""

@@ -47,6 +47,7 @@ class Entry:
         dims: dimensions it works in.
         builder: `builder(shape, **options)`; its keyword-only arguments are the options, with their defaults.
         multiple: `multiple(shape, **options)`, see `multiple_of`.
+        any_options: options go to the builder as they are given, unchecked.
     """
 
     name: str
@@ -54,6 +55,7 @@ class Entry:
     dims: tuple[int, ...]
     builder: Builder
     multiple: Multiple | None = None
+    any_options: bool = False
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -94,9 +96,10 @@ def _load() -> None:
 
 
 def names(kind: str | None = None, dims: int | None = None) -> list[str]:
-    """Names of the networks for a task and dimension (None: any), the default one first."""
+    """Names of the networks for a task and dimension (None: any), the default one first; without trusted ones."""
     _load()
-    return [n for n, e in _NETWORKS.items() if (kind is None or kind in e.kinds) and (dims is None or dims in e.dims)]
+    ours = [entry for entry in _NETWORKS.values() if not is_import_path(entry.name)]
+    return [e.name for e in ours if (kind is None or kind in e.kinds) and (dims is None or dims in e.dims)]
 
 
 def get(name: str) -> Entry:
@@ -106,9 +109,51 @@ def get(name: str) -> Entry:
         SettingsError: no such network.
     """
     _load()
+    if is_import_path(name) and name not in _NETWORKS:
+        raise SettingsError(
+            f"network {name}: an import path runs the code that it names, and nobody allowed that; `elsewhere train` "
+            "takes one with --trust, in Python: elsewhere.networks.trust"
+        )
     if name not in _NETWORKS:
         raise SettingsError(f"unknown network {name!r}{_like(name, _NETWORKS)}; there are: {', '.join(_NETWORKS)}")
     return _NETWORKS[name]
+
+
+def is_import_path(name: str) -> bool:
+    """`package.module:Class`: a network of somebody's own code, and not of this registry."""
+    return ":" in name
+
+
+def trust(path: str) -> Entry:
+    """Import a network's class and let this process use it under its import path, `package.module:Class`.
+
+    Importing a module runs its code: only for code that you would run anyway. The module must be installed or on
+    PYTHONPATH. The class is called with those of `dims` (or `spatial_dims`), `in_channels`, `out_channels`,
+    `patch_size` and `spacing` that it has a parameter for, and with `network_options` as they are; its inputs are
+    patches of `patch_size`, or whole images of any size where there is none.
+
+    Raises:
+        SettingsError: no such module or class, or what is there is no network.
+    """
+    module_name, _, class_name = path.partition(":")
+    try:
+        found = getattr(import_module(module_name), class_name)
+    except Exception as error:  # whatever the module does when it is run
+        raise SettingsError(
+            f"network {path}: cannot be imported ({type(error).__name__}: {error}); wanted package.module:Class, "
+            "installed or on PYTHONPATH"
+        ) from error
+    if not (isinstance(found, type) and issubclass(found, nn.Module)):
+        raise SettingsError(f"network {path}: is no class of torch.nn.Module, but {found!r}")
+
+    def builder(shape: Shape, **options: Any) -> nn.Module:
+        offered = {**vars(shape), "spatial_dims": shape.dims}
+        takes = inspect.signature(found).parameters
+        network: nn.Module = found(**{key: value for key, value in offered.items() if key in takes} | options)
+        return network
+
+    _NETWORKS[path] = Entry(path, ("segmentation", "classification"), (2, 3), builder, any_options=True)
+    return _NETWORKS[path]
 
 
 def resolve(name: str, options: Mapping[str, Any] | None = None) -> dict[str, Any]:
@@ -117,7 +162,10 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> dict[str, An
     Raises:
         SettingsError: an option it does not have, or a value of another type.
     """
-    defaults = get(name).defaults
+    entry = get(name)
+    if entry.any_options:
+        return dict(options or {})
+    defaults = entry.defaults
     checked: dict[str, Any] = {}
     for key, value in (options or {}).items():
         if key not in defaults:

@@ -83,7 +83,7 @@ class StoredCase:
 
 @dataclass(frozen=True)
 class Fold:
-    """A site, or a named group of sites, that is held out.
+    """A site, or a named group of sites, that is held out; none for the final model, which is trained on all sites.
 
     With `part` = (i, k) it is a *reference* fold: development and evaluation are both within the held-out sites, and
     the i-th of k groups of patients is held out.

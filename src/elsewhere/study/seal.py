@@ -32,7 +32,7 @@ from elsewhere.study.splits import held_out_cases, split
 from elsewhere.study.store import Store
 from elsewhere.study.study import Study
 
-__all__ = ["ROLES", "Development", "HeldOut", "model_sha256", "seal"]
+__all__ = ["ROLES", "Development", "HeldOut", "develop_all", "model_sha256", "seal"]
 
 ROLES = ("train", "validation", "calibration", "test")
 
@@ -63,14 +63,60 @@ def seal(
         StudyError: nothing to train on, or a training case that cannot be read.
         SealError: the split has a held-out case or patient in it (a bug).
     """
-    parts = _fewer(study, split(study, fold, seed), patients)
     held_out_ids = held_out_cases(study, fold, seed)
-    development_ids = [case_id for role in ROLES for case_id in getattr(parts, role)]
-    _require_apart(study, development_ids, held_out_ids)
-    schema = Schema(study.classes, dict(study.label_values), study.dims)
-    inside = [study.by_id[i] for i in development_ids]
-    raw = Store(cache, schema, inside)
-    fingerprint = _fingerprint(raw, parts.train, study.task)
+    parts = _fewer(study, split(study, fold, seed), patients)
+    _require_apart(study, [case_id for role in ROLES for case_id in getattr(parts, role)], held_out_ids)
+    development = _develop(
+        study, parts, seed, cache, size=size, spacing=spacing, intensity=intensity, patch_size=patch_size
+    )
+    preprocessing = development.preprocessing
+    grid = (development.n_channels, preprocessing.size, preprocessing.spacing)
+    inside = [study.by_id[i] for i in held_out_ids]
+    return development, HeldOut(fold, preprocessing, Store(cache, _schema(study), inside, *grid))
+
+
+def develop_all(
+    study: Study,
+    seed: int,
+    cache: Cache,
+    *,
+    size: int | Sequence[int] | None = None,
+    spacing: float | Sequence[float] | None = None,
+    intensity: str | None = None,
+    patch_size: int | Sequence[int] | None = None,
+) -> Development:
+    """Develop on all sites, with none held out: for the final model, of which nothing can be known elsewhere.
+
+    At a given seed every patient has the role that he or she has in the folds of a benchmark (apart from patients of
+    several sites or classes), so the in-domain test is of the same people.
+
+    Args:
+        study: opened; roles of sites in its `study.yaml` are for benchmarks and say nothing here.
+        seed: of the split.
+        cache: where decoded cases are kept.
+        size, spacing, intensity, patch_size: as for `seal`.
+
+    Raises:
+        StudyError: nothing to train on, or a training case that cannot be read.
+    """
+    parts = split(study, Fold(()), seed)
+    return _develop(study, parts, seed, cache, size=size, spacing=spacing, intensity=intensity, patch_size=patch_size)
+
+
+def _develop(
+    study: Study,
+    parts: Split,
+    seed: int,
+    cache: Cache,
+    *,
+    size: int | Sequence[int] | None,
+    spacing: float | Sequence[float] | None,
+    intensity: str | None,
+    patch_size: int | Sequence[int] | None,
+) -> Development:
+    schema = _schema(study)
+    inside = [study.by_id[case_id] for role in ROLES for case_id in getattr(parts, role)]
+    fingerprint = _fingerprint(Store(cache, schema, inside), parts.train, study.task)
     channels = _channel_names(study.channels, len(fingerprint.channels))
     preprocessing = decide(
         study.config,
@@ -83,8 +129,7 @@ def seal(
         intensity=intensity,
         patch_size=patch_size,
     )
-    grid = (len(channels), preprocessing.size, preprocessing.spacing)
-    development = Development(
+    return Development(
         name=study.name,
         task=study.task,
         dims=study.dims,
@@ -93,10 +138,12 @@ def seal(
         split=parts,
         fingerprint=fingerprint,
         preprocessing=preprocessing,
-        store=Store(cache, schema, inside, *grid),
+        store=Store(cache, schema, inside, len(channels), preprocessing.size, preprocessing.spacing),
     )
-    held_out = HeldOut(fold, preprocessing, Store(cache, schema, [study.by_id[i] for i in held_out_ids], *grid))
-    return development, held_out
+
+
+def _schema(study: Study) -> Schema:
+    return Schema(study.classes, dict(study.label_values), study.dims)
 
 
 class Development:

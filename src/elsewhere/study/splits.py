@@ -14,6 +14,10 @@ Where that would take half of the development patients or more, the sites are vi
 say, with `site_column="sequence"`), and leaving them out would leave nothing to train on. Then the people are divided
 instead (our choice): a third of those on both sides is evaluated at the held-out site, the same third at every seed,
 and the others develop, at the development sites only.
+
+**No held-out site.** The final model is trained on all sites: `Fold(())`. Each site is split as above, so at a given
+seed a patient of one site and one class has the role that he or she has in the folds of a benchmark. Roles of sites in
+`study.yaml` are for benchmarks and say nothing here.
 """
 
 from __future__ import annotations
@@ -101,7 +105,8 @@ def split(study: Study, fold: Fold, seed: int) -> Split:
     for case in sides.development:
         ids[assigned[case.patient]].append(case.id)
     if not ids["train"]:
-        raise StudyError(f"study {study.name}, fold {fold.name}: no patient is left to train on; hold out fewer sites")
+        where, remedy = (f", fold {fold.name}", "; hold out fewer sites") if fold.held_out else ("", "")
+        raise StudyError(f"study {study.name}{where}: no patient is left to train on{remedy}")
     notes = [*sides.notes, *_notes(by_site, assigned, fractions), *_unlabelled_notes(study, fold)]
     left_out = tuple(case.id for case in sides.left_out)
     return Split(**{role: tuple(found) for role, found in ids.items()}, left_out=left_out, notes=tuple(notes))
@@ -143,6 +148,11 @@ class _Sides:
 
 
 def _divide(study: Study, fold: Fold, seed: int) -> _Sides:
+    if not fold.held_out:
+        everybody = _labelled(study.cases)
+        if not everybody:
+            raise StudyError(f"study {study.name}: no case has a label to train on")
+        return _Sides(everybody, [], [], [])
     study.require_sites(*fold.held_out)
     held_out = _labelled(study.of_site(*fold.held_out))
     if fold.part is not None:
