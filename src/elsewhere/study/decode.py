@@ -41,10 +41,7 @@ def decode(case: Case, schema: Schema) -> Entry:
     """
     picture = read_image(case.images)
     original = picture.geometry
-    image = one_grey_channel(_storable(picture.array), len(case.images))
-    if image.dtype.kind == "f" and not np.isfinite(image).all():
-        bad = int(image.size - np.isfinite(image).sum())
-        raise StudyError(f"{where(case)}: image '{_first(case)}' has {bad} NaN or Inf values; wanted finite numbers")
+    image = usable_image(picture.array, len(case.images), f"{where(case)}: image '{_first(case)}'")
     require_dims(len(original.shape), case, schema)  # before its mask, which then does not fit either
     image, geometry = to_canonical(image, original)
     label = None
@@ -56,6 +53,24 @@ def decode(case: Case, schema: Schema) -> Entry:
         if not np.isfinite(values).all():
             raise StudyError(f"{where(case)}: map '{name}' has NaN or Inf values; wanted finite numbers")
     return make_entry(image, label, maps, geometry, original)
+
+
+def usable_image(array: NDArray[Any], n_files: int, named: str) -> NDArray[Any]:
+    """Give (C, *spatial) in the types that are kept, a grey image saved as RGB in its one channel.
+
+    Args:
+        array: (C, *spatial), as read.
+        n_files: that it was read from.
+        named: how a message begins.
+
+    Raises:
+        StudyError: NaN or Inf.
+    """
+    image = one_grey_channel(_storable(array), n_files)
+    if image.dtype.kind == "f" and not np.isfinite(image).all():
+        bad = int(image.size - np.isfinite(image).sum())
+        raise StudyError(f"{named} has {bad} NaN or Inf values; wanted finite numbers")
+    return image
 
 
 def class_indices(raw: NDArray[Any], case: Case, schema: Schema) -> NDArray[Any]:

@@ -84,7 +84,16 @@ def decode_dicom(path: Path, series: str | None = None) -> tuple[NDArray[Any], G
     Raises:
         StudyError: no or several series, a slice missing, twice or turned, or pixels that cannot be decoded.
     """
-    files = [path] if path.is_file() else _series_files(path, series)
+    return decode_files([path] if path.is_file() else _series_files(path, series), path)
+
+
+def decode_files(files: Sequence[Path], path: Path) -> tuple[NDArray[Any], Geometry]:
+    """Decode the files of one series, wherever they lie; see `decode_dicom`.
+
+    Args:
+        files: in any order.
+        path: what messages about the series as a whole call it.
+    """
     slices = [plane for file in files for plane in _planes(file)]
     if len(slices) == 1:
         plane = slices[0]
