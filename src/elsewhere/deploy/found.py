@@ -1,0 +1,196 @@
+"""What a benchmark found elsewhere of the method that the final model is trained with: for the card, as plain values.
+
+Reads the two files of a benchmark's folder that say it, `plan.json` and `results.csv`, and refuses a benchmark of
+something else: a card that quotes the wrong benchmark is worse than one that quotes none.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pandas as pd
+
+from elsewhere.errors import RunError
+
+if TYPE_CHECKING:
+    from elsewhere.study.study import Study
+
+METRICS: Mapping[str, tuple[str, ...]] = {
+    "segmentation": ("dice", "hd95"),
+    "classification": ("auroc", "balanced_accuracy", "brier"),
+}
+"""On the card, the metric of selection first."""
+
+NOT_COMPARED = ("loggers", "log_every", "checkpoint_every", "device", "devices", "overlap")
+"""Settings that do not make another model (`overlap` is of the windows of a prediction)."""
+
+
+def found_elsewhere(
+    folder: Path,
+    study: Study,
+    method: str,
+    options: Mapping[str, Any],
+    settings: Mapping[str, Any],
+    selection: str,
+) -> dict[str, Any]:
+    """Read what a benchmark found of a method at the sites that it held out.
+
+    Args:
+        folder: of a benchmark of this study.
+        study: that the final model is trained on.
+        method: that it is trained with.
+        options: of the method, all of them.
+        settings: of the training, resolved, as plain values.
+        selection: by which its model is chosen.
+
+    Returns:
+        Plain values: `folder` (its name), `rows` (held-out site or "home of ...", metric, value, lo, hi, n_cases,
+        n_patients, n_seeds), `seeds`, `missing` (sites without a result), `differences` (sentences: what was not as in
+        this training).
+
+    Raises:
+        RunError: no benchmark, one of another study, task or method, or without results by this selection.
+    """
+    question = _question(folder)
+    _require_same(folder, question, study)
+    specs = [run["spec"] for run in question["runs"]]
+    methods = list(dict.fromkeys(str(spec["method"]) for spec in specs))
+    mine = [spec for spec in specs if spec["method"] == method]
+    if not mine:
+        raise RunError(f"{folder}: is a benchmark without method {method}; it has: {', '.join(methods)}")
+    rules = list(dict.fromkeys(rule for spec in mine for rule in spec["selection"]))
+    mine = [spec for spec in mine if selection in spec["selection"]]
+    if not mine:
+        raise RunError(
+            f"{folder}: its models of {method} were not selected by {selection}, but by {', '.join(rules)}; give "
+            f"--selection {rules[0]}, or run the benchmark with --selection {selection}"
+        )
+    rows = _rows(folder, method, selection, METRICS[study.task])
+    planned = list(dict.fromkeys("+".join(spec["fold"]["held_out"]) for spec in mine))
+    seen = {row["held_out"] for row in rows if row["split"] == "held-out"}
+    if not seen & set(planned):
+        raise RunError(
+            f"{folder}: no run of {method} is finished there; run its 'elsewhere benchmark' command again, or leave "
+            "--benchmark away"
+        )
+    return {
+        "folder": Path(folder).resolve().name,
+        "rows": [row for row in rows if row["held_out"] in planned],
+        "seeds": len({spec["seed"] for spec in mine}),
+        "missing": [site for site in planned if site not in seen],
+        "differences": _differences(mine[0], options, settings) + _other_cases(folder, study),
+    }
+
+
+def _question(folder: Path) -> dict[str, Any]:
+    path = folder / "plan.json"
+    try:
+        question = json.loads(path.read_text(encoding="utf-8"))
+        if question.get("kind") == "evaluation":
+            raise RunError(
+                f"{folder}: holds an evaluation of given predictions, no benchmark; wanted the folder of 'elsewhere "
+                "benchmark'"
+            )
+        for key in ("study", "task", "classes", "runs"):
+            question[key]
+    except FileNotFoundError as error:
+        raise RunError(
+            f"{folder}: is no benchmark's folder, there is no plan.json; wanted what 'elsewhere benchmark --out' wrote"
+        ) from error
+    except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+        raise RunError(f"{path}: cannot be read as the plan of a benchmark ({type(error).__name__})") from error
+    return dict(question)
+
+
+def _require_same(folder: Path, question: Mapping[str, Any], study: Study) -> None:
+    for what, found, wanted in (
+        ("study", question["study"], study.name),
+        ("task", question["task"], study.task),
+        ("classes", ", ".join(question["classes"]), ", ".join(study.classes)),
+    ):
+        if found != wanted:
+            raise RunError(
+                f"{folder}: is a benchmark of another {what}: {found}, and not {wanted}; the card can only say what "
+                "was found with this study"
+            )
+    sites = {site for run in question["runs"] for site in run["spec"]["fold"]["held_out"]}
+    unknown = sorted(sites - set(study.sites))
+    if unknown:
+        raise RunError(
+            f"{folder}: is a benchmark with other sites: it held out {unknown[0]}, which this study does not have (its "
+            f"sites: {', '.join(study.sites)})"
+        )
+
+
+def _rows(folder: Path, method: str, selection: str, metrics: Sequence[str]) -> list[dict[str, Any]]:
+    """The means over seeds' models, held out and at home."""
+    path = folder / "results.csv"
+    text = {name: str for name in ("method", "held_out", "seed", "selection", "split", "class", "metric")}
+    try:
+        # keep_default_na: a site may be called "NA"
+        table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={n: ["", "nan"] for n in _NUMBERS})
+        table = table[
+            (table["method"] == method)
+            & (table["selection"] == selection)
+            & (table["class"] == "all")
+            & table["metric"].isin(metrics)
+        ]
+        each = table[table["seed"] != "all"].groupby(["held_out", "split", "metric"])["seed"].nunique().to_dict()
+        rows = [
+            {
+                "held_out": row["held_out"],
+                "split": row["split"],
+                "metric": row["metric"],
+                **{name: _number(row[name]) for name in _NUMBERS},
+                "n_cases": int(row["n_cases"]),
+                "n_patients": int(row["n_patients"]),
+                "n_seeds": int(each.get((row["held_out"], row["split"], row["metric"]), 0)),
+            }
+            for row in table[table["seed"] == "all"].to_dict("records")
+        ]
+    except FileNotFoundError as error:
+        raise RunError(f"{path}: is missing; run the 'elsewhere benchmark' command again to write it") from error
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: is damaged ({type(error).__name__}); run the same 'elsewhere benchmark' command again to write it"
+        ) from error
+    return sorted(rows, key=lambda row: metrics.index(row["metric"]))
+
+
+_NUMBERS = ("value", "lo", "hi")
+
+
+def _number(value: Any) -> float | None:
+    return None if math.isnan(float(value)) else float(value)
+
+
+def _differences(spec: Mapping[str, Any], options: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+    """Sentences: what the benchmark's runs were trained with, where it is not what this training is."""
+    found = []
+    there = {**spec["settings"], **{f"{spec['method']}.{key}": value for key, value in spec["options"].items()}}
+    here = {**settings, **{f"{spec['method']}.{key}": value for key, value in options.items()}}
+    for key in sorted({*there, *here} - set(NOT_COMPARED)):
+        if _plain(there.get(key)) != _plain(here.get(key)):
+            found.append(f"{key} was {there.get(key)} there and is {here.get(key)} here")
+    return found
+
+
+def _other_cases(folder: Path, study: Study) -> list[str]:
+    """A sentence where the study is of other cases now; nothing where the benchmark did not write down which it had."""
+    try:
+        table = pd.read_csv(folder / "covariates.csv", usecols=["case"], dtype=str, keep_default_na=False)
+    except (OSError, ValueError):
+        return []
+    there, here = set(table["case"]), set(study.by_id)
+    if there == here:
+        return []
+    return [f"the study had {len(there - here)} cases that it no longer has, and has {len(here - there)} new ones"]
+
+
+def _plain(value: Any) -> Any:
+    """Numbers, lists and tuples as JSON has them."""
+    return json.loads(json.dumps(value, default=str))
