@@ -9,6 +9,7 @@ import typer
 
 from elsewhere import __version__
 from elsewhere.cli.benchmark import benchmark, demo, methods
+from elsewhere.cli.predict import predict
 from elsewhere.cli.report import report
 from elsewhere.cli.study import study_app
 from elsewhere.errors import ElsewhereError
@@ -21,7 +22,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
-for command in (demo, methods, benchmark, report):
+for command in (demo, methods, benchmark, report, predict):
     app.command()(command)
 
 INTERRUPTED = 130

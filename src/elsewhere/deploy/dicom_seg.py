@@ -1,0 +1,125 @@
+"""A mask of a DICOM series as a DICOM SEG, made by highdicom: a segment a class, frames in the place of their slices.
+
+The object names the images that it was made of and carries their patient, study and frame of reference, as DICOM has
+it: a PACS could not file it otherwise. Its values are numbered by class (segment 1 is the first foreground class).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elsewhere import __version__
+from elsewhere.deploy.dicom_series import Series, silenced, sources
+from elsewhere.errors import RunError
+from elsewhere.files import atomic
+
+if TYPE_CHECKING:
+    from elsewhere.deploy.outputs import Labelling
+
+SERIES_NUMBER = 9100
+"""Of what we add to a study: far from the numbers that scanners give (our choice)."""
+
+_MAY_BE_EMPTY = (
+    *("PatientID", "PatientName", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate"),
+    *("StudyTime", "ReferringPhysicianName"),
+)
+_SEXES = ("", "M", "F", "O")
+
+
+def write_segmentation(path: Path, labels: NDArray[Any], series: Series, labelling: Labelling, name: str) -> None:
+    """Write class indices as a binary SEG with one segment a foreground class; empty frames are left out.
+
+    Args:
+        path: of the file; complete or not at all.
+        labels: (columns, rows, slices) or (rows, columns), as `dicom_series.read_series` lays them out.
+        series: what they were predicted on.
+        labelling: names of the classes.
+        name: of the series, in messages.
+
+    Raises:
+        RunError: the headers of the series do not make a SEG, or the disk is full.
+    """
+    if len(labelling.classes) > 256:
+        raise RunError(f"{name}: {len(labelling.classes)} classes; a DICOM SEG is written of 255 at most")
+    with silenced():
+        try:
+            datasets, order = sources(series)
+            segmentation = _make(labels, [_complete(dataset) for dataset in datasets], order, labelling)
+        except Exception as error:  # what a library says of a header may quote it
+            raise RunError(f"{name}: no DICOM SEG can be made of its headers ({_reason(error)})") from None
+        with atomic(path) as temporary:
+            segmentation.save_as(temporary)
+
+
+def _make(labels: NDArray[Any], datasets: list[Any], order: NDArray[np.intp], labelling: Labelling) -> Any:
+    import highdicom as hd
+    from pydicom.sr.codedict import codes
+
+    frames = labels.transpose(2, 1, 0)[order] if labels.ndim == 3 else labels[None]
+    algorithm = hd.AlgorithmIdentificationSequence(
+        name=_words(labelling.model), family=codes.DCM.ArtificialIntelligence, version=__version__
+    )
+    descriptions = [
+        hd.seg.SegmentDescription(
+            segment_number=number,
+            segment_label=_words(label),
+            # The label says what it is; a code for it is nobody's to guess.
+            segmented_property_category=codes.SCT.Tissue,
+            segmented_property_type=codes.SCT.Tissue,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
+            algorithm_identification=algorithm,
+        )
+        for number, label in enumerate(labelling.classes[1:], start=1)
+    ]
+    return hd.seg.Segmentation(
+        source_images=datasets,
+        pixel_array=np.ascontiguousarray(frames, dtype=np.uint8),
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=descriptions,
+        series_instance_uid=hd.UID(),
+        series_number=SERIES_NUMBER,
+        sop_instance_uid=hd.UID(),
+        instance_number=1,
+        manufacturer="elsewhere",
+        manufacturer_model_name=_words(labelling.model),
+        software_versions=__version__,
+        device_serial_number="0",
+        series_description=_words(f"{labelling.model}: segmentation"),
+        content_label="SEGMENTATION",
+        omit_empty_frames=bool(frames.any()),  # highdicom keeps all where all are empty
+        specific_character_set="ISO_IR 192",
+    )
+
+
+def _complete(dataset: Any) -> Any:
+    """Give what may be empty, but not absent, an empty value; highdicom asks for all of it."""
+    for keyword in _MAY_BE_EMPTY:
+        if keyword not in dataset:
+            setattr(dataset, keyword, "")
+    if str(dataset.PatientSex or "") not in _SEXES:
+        dataset.PatientSex = ""
+    return dataset
+
+
+def _words(text: str) -> str:
+    """As a DICOM long string: 64 characters, without backslashes and control characters."""
+    return "".join(c if c.isprintable() and c != "\\" else " " for c in text)[:64].strip() or "unnamed"
+
+
+def _reason(error: Exception) -> str:
+    """What is wrong, in words that hold no value of a header."""
+    said = str(error)
+    for sign, words in (
+        ("Frame Of Reference", "they have no FrameOfReferenceUID"),
+        ("Only a single frame", "they have no FrameOfReferenceUID or no position"),
+        ("Only one source image", "several files of several frames"),
+        ("same series", "its files differ in study, size or frame of reference"),
+    ):
+        if sign in said:
+            return words
+    missing = getattr(error, "name", None)
+    return f"{missing} is missing" if isinstance(error, AttributeError) and missing else type(error).__name__

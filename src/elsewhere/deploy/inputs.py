@@ -1,0 +1,312 @@
+"""What a model is run on: files, folders, DICOM series and studies, each case with a name of its own.
+
+A case of a DICOM series is called `series-0001`, ...: neither its folder nor its files are named, in a table or in a
+message, for they are often called after the patient. Only with `keep_ids` they are.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from elsewhere.deploy.case_names import Names
+from elsewhere.deploy.dicom_series import Scan, Series, digest, files_at, read_series, scan, without_paths
+from elsewhere.deploy.manifest_rows import Row, find_rows, is_study
+from elsewhere.errors import StudyError
+from elsewhere.study.case import Case, Picture, StoredCase
+from elsewhere.study.decode import usable_image
+from elsewhere.study.entry import intensity_statistics
+from elsewhere.study.grey import fits_as_grey
+from elsewhere.study.manifest import without_suffix
+from elsewhere.study.reading import (
+    DICOMS,
+    NIFTIS,
+    PHOTOGRAPHS,
+    TIFFS,
+    file_format,
+    read_image,
+    size,
+    split_selection,
+)
+from elsewhere.study.resample import resize, target_geometry, to_canonical
+
+if TYPE_CHECKING:
+    from elsewhere.study.preprocessing import Preprocessing
+
+SERIES, UNREADABLE = "series", "unreadable"
+_IMAGES = (*PHOTOGRAPHS, *TIFFS, *NIFTIS, *DICOMS)
+
+
+@dataclass(frozen=True)
+class Input:
+    """One case to predict; nothing but its headers was read.
+
+    Attributes:
+        case: its name in the table, and of its files.
+        shown: what the column `input` says of where it comes from.
+        images: file of each channel; empty for a DICOM series that is not of a manifest.
+        series: that series.
+        fingerprint: "which-state": two hashes, of which image it is and of the state of its files (sizes and times;
+            instances). A row with the same fingerprint is of the same files.
+        problem: why it cannot be predicted, where that is known already.
+        dicom: an output is a DICOM object.
+        private: its paths are not to be told.
+        series_uid: SeriesInstanceUID, where it may be told.
+    """
+
+    case: str
+    shown: str
+    images: Mapping[str, Path]
+    fingerprint: str
+    series: Series | None = None
+    problem: str | None = None
+    dicom: bool = False
+    private: bool = False
+    series_uid: str = ""
+
+
+@dataclass(frozen=True)
+class Found:
+    """The cases of a command in order, and a sentence for whatever was passed over."""
+
+    inputs: tuple[Input, ...]
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Heap:
+    """What the arguments name, before cases have names: (wanted name, path), DICOM files, rows of manifests."""
+
+    files: list[tuple[str, Path]] = field(default_factory=list)
+    broken: list[tuple[Path, str]] = field(default_factory=list)
+    dicom: list[Path] = field(default_factory=list)
+    chosen: list[Series] = field(default_factory=list)
+    rows: list[Row] = field(default_factory=list)
+    passed_over: int = 0
+
+
+def find_inputs(
+    paths: Sequence[Path],
+    preprocessing: Preprocessing,
+    *,
+    known: Mapping[str, str],
+    out: Path | None = None,
+    keep_ids: bool = False,
+    allow_outside: bool = False,
+) -> Found:
+    """List the cases that some paths name.
+
+    Args:
+        paths: image files, DICOM files, folders (walked, hidden ones apart), `FOLDER#SeriesInstanceUID`, folders with
+            `manifest.csv`, or manifests.
+        preprocessing: of the model: a 2D model takes every DICOM file as an image of its own.
+        known: names that cases have already, by the first half of their fingerprint: they keep them.
+        out: a folder that is not walked into: what is written there is no input.
+        keep_ids: call DICOM cases by their paths in column `input`.
+        allow_outside: take paths of a manifest that leave its folder.
+
+    Raises:
+        StudyError: a path is not there or no image, or there is nothing at all.
+    """
+    heap = _Heap()
+    for path in paths:
+        _look(Path(os.path.abspath(path.expanduser())), heap, preprocessing, out, allow_outside)
+    names = Names(known)
+    inputs = [_of_file(wanted, path, names) for wanted, path in heap.files]
+    inputs += [_of_broken(path, reason, names, keep_ids) for path, reason in heap.broken]
+    inputs += [_of_row(row, names, keep_ids) for row in heap.rows]
+    seen = scan(heap.dicom, singly=preprocessing.dims == 2)
+    inputs += [_of_broken(path, reason, names, keep_ids) for path, reason in seen.unreadable]
+    inputs += [_of_series(series, names, keep_ids) for series in [*seen.series, *heap.chosen]]
+    unique = tuple({found.fingerprint: found for found in inputs}.values())
+    if not unique:
+        raise StudyError(f"{', '.join(map(str, paths))}: no image here; wanted PNG, JPEG, TIFF, NIfTI or DICOM")
+    return Found(unique, tuple(_notes(heap, seen)))
+
+
+def read_input(found: Input, preprocessing: Preprocessing) -> StoredCase:
+    """Read one case onto the grid of the network; no cache keeps it.
+
+    Raises:
+        StudyError: unreadable, a slice missing, or not what the model takes.
+    """
+    if found.problem is not None:
+        raise StudyError(found.problem)
+    if found.series is not None:
+        picture = read_series(found.series, found.case)
+    else:
+        try:
+            picture = read_image(found.images)
+        except StudyError as error:
+            if not found.private:
+                raise
+            files = [file for path in found.images.values() for file in [path, *_files_of(path)]]
+            raise StudyError(without_paths(str(error), files, found.case)) from None
+    return stored_case(picture, found.case, preprocessing, n_files=max(1, len(found.images)))
+
+
+def stored_case(picture: Picture, name: str, preprocessing: Preprocessing, n_files: int = 1) -> StoredCase:
+    """Bring an image onto the grid of the network, as the cache of a study does.
+
+    Args:
+        picture: (C, *spatial) in the file's axes, and where they lie.
+        name: of the case.
+        preprocessing: of the model.
+        n_files: that the picture was read from; one grey photograph fits a model of colour images.
+
+    Raises:
+        StudyError: another number of dimensions or channels than the model takes, or NaN.
+    """
+    wanted, dims = preprocessing.channels, len(picture.geometry.shape)
+    image = usable_image(picture.array, n_files, name)
+    if dims != preprocessing.dims:
+        raise StudyError(
+            f"{name}: the image is {dims}D ({size(picture.geometry.shape)}); the model takes images in "
+            f"{preprocessing.dims}D"
+        )
+    grey = n_files == 1 and fits_as_grey(len(image), len(wanted), dims)
+    if len(image) != len(wanted) and not grey:
+        one = "several files a case come by a manifest with columns 'image:NAME'"
+        raise StudyError(
+            f"{name}: the image has {len(image)} channel{'s' * (len(image) > 1)}; the model takes {len(wanted)} "
+            f"({', '.join(wanted)}); {one}"
+        )
+    image, geometry = to_canonical(image, picture.geometry)
+    grid = target_geometry(geometry, preprocessing.size, preprocessing.spacing)
+    if grid is not geometry:
+        image = resize(image, grid.shape)
+    mean, std = intensity_statistics(image)
+    if grey:
+        image, mean, std = np.broadcast_to(image, (len(wanted), *grid.shape)), mean * len(wanted), std * len(wanted)
+    case = Case(id=name, images={}, label=None, site="", patient=name)
+    return StoredCase(case, image, None, {}, grid, picture.geometry, mean, std)
+
+
+# ---- looking
+
+
+def _look(path: Path, heap: _Heap, preprocessing: Preprocessing, out: Path | None, allow_outside: bool) -> None:
+    """Put one argument on the heap."""
+    place, uid = split_selection(path)
+    if uid is not None and place.is_dir():
+        singly = preprocessing.dims == 2
+        chosen = [series for series in scan(list(_walk(place, out)), singly=singly).series if series.uid == uid]
+        if not chosen:
+            raise StudyError(f"{path}: there is no image series of this SeriesInstanceUID in the folder")
+        heap.chosen += chosen
+    elif is_study(path):
+        heap.rows += find_rows(path, preprocessing.channels, allow_outside)
+    elif path.is_dir():
+        for file in _walk(path, out):
+            _sort(file, file.relative_to(path).as_posix(), heap)
+    elif file_format(path) == "dicom":
+        heap.dicom.append(path)
+    else:
+        heap.files.append((without_suffix(path.name), path))
+
+
+def _walk(folder: Path, out: Path | None) -> Iterator[Path]:
+    """Files of a folder and of those within it, sorted; hidden ones and what we write ourselves are passed over."""
+    for root, folders, files in os.walk(folder):
+        here = Path(root)
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and (out is None or here / f != out))
+        yield from (here / name for name in sorted(files) if not name.startswith("."))
+
+
+def _sort(file: Path, relative: str, heap: _Heap) -> None:
+    """Put one file of a folder on the heap."""
+    try:
+        kind = file_format(file)
+    except StudyError as error:
+        if file.name.lower().endswith(_IMAGES):
+            heap.broken.append((file, str(error).removeprefix(f"{file}: ")))
+        else:
+            heap.passed_over += 1
+        return
+    if kind == "dicom":
+        heap.dicom.append(file)
+    else:
+        heap.files.append((without_suffix(relative), file))
+
+
+def _notes(heap: _Heap, seen: Scan) -> Iterable[str]:
+    for n, what in (
+        (heap.passed_over, "no image"),
+        (seen.others, "DICOM but no image (a segmentation, a report, ...)"),
+        (seen.copies, "a copy of another DICOM file (the same SOPInstanceUID)"),
+    ):
+        if n:
+            yield f"passed over {n} file{'s' * (n > 1)}: {what}"
+
+
+# ---- cases
+
+
+def _of_file(wanted: str, path: Path, names: Names) -> Input:
+    identity = digest(str(path))
+    return Input(names.of(identity, wanted), str(path), {"image": path}, f"{identity}-{_state([path])}")
+
+
+def _of_series(series: Series, names: Names, keep_ids: bool) -> Input:
+    name = names.numbered(series.identity, SERIES)
+    folder = series.files[0] if len(series.files) == 1 else series.files[0].parent
+    return Input(
+        name,
+        str(folder) if keep_ids else name,
+        {},
+        f"{series.identity}-{series.content}",
+        series=series,
+        dicom=True,
+        private=not keep_ids,
+        series_uid=series.uid if keep_ids else "",
+    )
+
+
+def _of_row(row: Row, names: Names, keep_ids: bool) -> Input:
+    identity = digest(str(row.manifest), str(row.number))
+    dicom = row.problem is None and _is_dicom(next(iter(row.images.values())))
+    private = dicom and not keep_ids
+    unnamed = private and not row.named
+    name = names.numbered(identity, SERIES) if unnamed else names.of(identity, row.case)
+    shown = row.where if private or not row.images else str(next(iter(row.images.values())))
+    state = _state([file for path in row.images.values() for file in _files_of(path)])
+    return Input(name, shown, row.images, f"{identity}-{state}", problem=row.problem, dicom=dicom, private=private)
+
+
+def _of_broken(path: Path, reason: str, names: Names, keep_ids: bool) -> Input:
+    """A file that is meant as an image and is none. One that is meant as DICOM has no name of its own."""
+    told = keep_ids or not path.name.lower().endswith(DICOMS)
+    state = _state([path])
+    identity = digest(str(path)) if told else digest(UNREADABLE, state)
+    name = names.of(identity, without_suffix(path.name)) if told else names.numbered(identity, UNREADABLE)
+    shown = str(path) if told else name
+    problem = f"{shown}: {reason}" if told else f"{name}: a file of this folder {reason}"
+    return Input(name, shown, {}, f"{identity}-{state}", problem=problem, private=not told)
+
+
+def _is_dicom(path: Path) -> bool:
+    try:
+        return file_format(path) == "dicom"
+    except StudyError:
+        return False  # reading it will say what is wrong
+
+
+def _files_of(path: Path) -> list[Path]:
+    return files_at(split_selection(path)[0])
+
+
+def _state(files: Sequence[Path]) -> str:
+    """Hash of sizes and times of files."""
+    words = []
+    for path in files:
+        try:
+            found = path.stat()
+            words.append(f"{found.st_size} {found.st_mtime_ns}")
+        except OSError:
+            words.append("absent")
+    return digest(*words)
