@@ -93,7 +93,7 @@ def scaled(probabilities: NDArray[Any], temperature: float, axis: int = -1) -> N
     kind = np.float32 if given.dtype == np.float32 else np.float64
     if temperature == 1:
         return given.astype(kind)
-    p = np.maximum(given, LEAST, dtype=kind)
+    p: NDArray[Any] = np.maximum(given, LEAST, dtype=kind)
     np.log(p, out=p)
     p /= kind(temperature)
     p -= p.max(axis=axis, keepdims=True)
