@@ -12,6 +12,7 @@ from elsewhere.cli.benchmark import benchmark, demo, methods
 from elsewhere.cli.predict import predict
 from elsewhere.cli.report import report
 from elsewhere.cli.study import study_app
+from elsewhere.cli.train import train
 from elsewhere.errors import ElsewhereError
 
 app = typer.Typer(
@@ -22,7 +23,7 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
-for command in (demo, methods, benchmark, report, predict):
+for command in (demo, methods, benchmark, train, report, predict):
     app.command()(command)
 
 INTERRUPTED = 130

@@ -72,6 +72,7 @@ def write_folder(folder: Path, weights: Path, config: Mapping[str, Any], develop
     Raises:
         RunError: the disk is full or the folder cannot be written.
     """
+    shutil.rmtree(folder, ignore_errors=True)  # what a killed process left there
     for name, source in ((WEIGHTS, weights), (DEVELOPMENT, development)):
         with atomic(folder / name) as temporary:
             shutil.copyfile(source, temporary)
@@ -100,6 +101,19 @@ def publish(ready: Path, folder: Path, aside: Path) -> None:
         shutil.rmtree(aside, ignore_errors=True)
     except OSError as error:
         raise write_error(folder, error) from error
+
+
+def recover(folder: Path, aside: Path) -> None:
+    """Bring back the older model where `publish` was killed between its two renamings.
+
+    Raises:
+        RunError: the place cannot be written.
+    """
+    if not folder.exists() and is_model(aside):
+        try:
+            os.rename(aside, folder)
+        except OSError as error:
+            raise write_error(folder, error) from error
 
 
 def is_model(folder: Path) -> bool:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import pandas as pd
 
 from elsewhere.errors import RunError
+from elsewhere.evidence.estimands import THESE_MODELS, sentence
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -48,9 +49,9 @@ def found_elsewhere(
         selection: by which its model is chosen.
 
     Returns:
-        Plain values: `folder` (its name), `rows` (held-out site or "home of ...", metric, value, lo, hi, n_cases,
-        n_patients, n_seeds), `seeds`, `missing` (sites without a result), `differences` (sentences: what was not as in
-        this training).
+        Plain values: `folder` (its name), `rows` (held_out, split, metric, value, lo, hi, n_cases,
+        n_patients, n_seeds), `estimand` (a sentence on the intervals), `missing` (sites without a result),
+        `differences` (sentences: what was not as in this training).
 
     Raises:
         RunError: no benchmark, one of another study, task or method, or without results by this selection.
@@ -80,7 +81,7 @@ def found_elsewhere(
     return {
         "folder": Path(folder).resolve().name,
         "rows": [row for row in rows if row["held_out"] in planned],
-        "seeds": len({spec["seed"] for spec in mine}),
+        "estimand": sentence(THESE_MODELS),
         "missing": [site for site in planned if site not in seen],
         "differences": _differences(mine[0], options, settings) + _other_cases(folder, study),
     }

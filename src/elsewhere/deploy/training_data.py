@@ -64,8 +64,8 @@ def covariates(cases: Sequence[Case]) -> dict[str, dict[str, Any]]:
     """Range or counts of every covariate; numbers by patient, the first case of each.
 
     Returns:
-        By column: `missing` patients, and `numbers` (n, and the least, quartiles and greatest as `quartiles`), or `values` (value -> patients), or
-        `different` (how many, where they are not shown).
+        By column: `missing` patients, and `numbers` (n; `quartiles` from least to greatest), or `values` (value ->
+        patients), or `different` (how many, where they are not shown).
     """
     first: dict[str, Case] = {}
     for case in cases:

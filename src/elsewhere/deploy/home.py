@@ -1,0 +1,138 @@
+"""How a finished model does at home: the in-domain test patients, whom nothing of it has seen."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from elsewhere.deploy.found import METRICS
+from elsewhere.deploy.model import Model
+from elsewhere.evidence.estimands import THESE_MODELS, sentence
+from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
+from elsewhere.study.case import Picture, StoredCase
+from elsewhere.study.seal import Development
+from elsewhere.tasks.metrics import score_segmentation
+
+RESAMPLES = 1000
+
+Tell = Callable[[int, int], None]
+
+
+def labelled(development: Development, case_id: str) -> tuple[StoredCase, Picture | int]:
+    """A case of a development, and its label in the geometry of the file."""
+    stored = development.load(case_id)
+    if isinstance(stored.label, int):
+        return stored, stored.label
+    return stored, development.original_label(case_id)
+
+
+def figures_at_home(model: Model, development: Development, tell: Tell | None = None) -> dict[str, Any]:
+    """Judge the in-domain test patients of a development.
+
+    Args:
+        model: finished, with its temperature and thresholds.
+        development: that it was trained on.
+        tell: called with (cases judged, cases in all).
+
+    Returns:
+        Plain values: `estimand` (a sentence), `rows` (site or None for all, class, metric, value, lo, hi, reason,
+        n_cases, n_patients), `operating` (class, threshold, sensitivity, ...), `sentences`.
+    """
+    ids = development.split.test
+    found: dict[str, Any] = {"estimand": sentence(THESE_MODELS), "rows": [], "operating": [], "sentences": []}
+    if not ids:
+        return found
+    seen = _Seen(model, development, ids, tell)
+    found["rows"] = list(_rows(seen, model))
+    n, unlike = len(seen.patients), sum(flag is True for flag in seen.unlike)
+    if model.statistics.threshold is not None:
+        found["sentences"].append(f"{unlike} of these {n} cases are flagged as unlike the development data.")
+    return found
+
+
+class _Seen:
+    """What the model said of each case, as far as scores need it; no volume is kept.
+
+    Attributes:
+        sites, patients: (N,).
+        unlike: (N,).
+        probabilities, target: (N, K) and (N,), classification.
+        scores: (class or "all", metric) -> (N,), segmentation.
+    """
+
+    def __init__(self, model: Model, development: Development, ids: Sequence[str], tell: Tell | None) -> None:
+        truths: list[Picture | int] = []
+
+        def cases() -> Iterator[StoredCase]:
+            for case_id in ids:
+                stored, truth = labelled(development, case_id)
+                truths.append(truth)
+                yield stored
+
+        self.sites, self.patients, self.unlike = [], [], []  # type: ignore[var-annotated]
+        probabilities, target = [], []
+        scores: dict[tuple[str, str], list[float]] = {}
+        for number, prediction in enumerate(model.predictions(cases()), start=1):
+            truth, case = truths.pop(0), prediction.stored.case
+            self.sites.append(case.site)
+            self.patients.append(case.patient)
+            self.unlike.append(prediction.unlike)
+            if isinstance(truth, Picture):
+                spacing = prediction.stored.original.spacing
+                own = score_segmentation(
+                    np.asarray(prediction.labels), np.asarray(truth.array), len(model.classes), spacing
+                )
+                for (index, metric), value in own.items():
+                    name = index if isinstance(index, str) else model.classes[index]
+                    scores.setdefault((name, metric), []).append(float(value))
+            else:
+                probabilities.append(prediction.probabilities)
+                target.append(truth)
+            if tell is not None:
+                tell(number, len(ids))
+        self.scores = {key: np.array(values) for key, values in scores.items()}
+        self.probabilities = np.array(probabilities)
+        self.target = np.array(target)
+
+
+def _rows(seen: _Seen, model: Model) -> Iterator[dict[str, Any]]:
+    """All sites together by every metric, each site by the first; each foreground class where there are several."""
+    metrics = METRICS[model.task]
+    sites = sorted(set(seen.sites))
+    of_site: Mapping[str, NDArray[np.bool_]] = {site: np.array(seen.sites) == site for site in sites}
+    everybody = np.ones(len(seen.sites), dtype=bool)
+
+    def row(site: str | None, name: str, metric: str) -> dict[str, Any]:
+        chosen = everybody if site is None else of_site[site]
+        patients = [patient for patient, inside in zip(seen.patients, chosen, strict=True) if inside]
+        if model.task == "segmentation":
+            interval = patient_interval(seen.scores[name, metric][chosen], patients, n_boot=RESAMPLES)
+        else:
+            interval = set_interval(seen.probabilities[chosen], seen.target[chosen], patients, metric, n_boot=RESAMPLES)
+        return {"site": site, "class": name, "metric": metric, **plain(interval)}
+
+    yield from (row(None, "all", metric) for metric in metrics)
+    if model.task == "segmentation" and len(model.classes) > 2:
+        yield from (row(None, name, metrics[0]) for name in model.classes[1:])
+    if len(sites) > 1:
+        yield from (row(site, "all", metrics[0]) for site in sites)
+
+
+def plain(interval: Interval) -> dict[str, Any]:
+    """An interval as JSON and YAML know it; None where a number is not known."""
+
+    def known(value: float) -> float | None:
+        return None if math.isnan(value) else float(value)
+
+    return {
+        "value": known(interval.value),
+        "lo": known(interval.lo),
+        "hi": known(interval.hi),
+        "n_cases": int(interval.n_cases),
+        "n_patients": int(interval.n_patients),
+        "reason": interval.reason,
+    }

@@ -1,0 +1,220 @@
+"""`elsewhere.load("MODEL")`: a finished model, ready for files, arrays and cases."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+
+from elsewhere import networks
+from elsewhere.deploy.folder import DEVELOPMENT, check_folder, read_config
+from elsewhere.deploy.outliers import DevelopmentStatistics
+from elsewhere.deploy.predictor import Answer, Predictor
+from elsewhere.errors import ElsewhereError, ModelError, StudyError
+from elsewhere.evidence.confidence import case_confidence
+from elsewhere.evidence.temperature import scaled
+from elsewhere.study.case import Geometry, Picture, StoredCase
+from elsewhere.study.preprocessing import Preprocessing
+from elsewhere.training.model_io import Deployed, load_model
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a model says of one case.
+
+    Attributes:
+        case: its name: the file's, or "array".
+        labels: segmentation: (*spatial of the file) class indices, uint8 (int16 beyond 256 classes); classification:
+            the index of the class. The most probable class; thresholds are for whoever asks for them.
+        label: classification: name of the class; None for a segmentation.
+        probabilities: (K, *spatial) float32, or (K,) float64; the model's temperature is applied.
+        confidence: in [0, 1], of the case as a whole, from these probabilities (`evidence.confidence`).
+        outlier: how unlike the development data the case is; higher is less like them.
+        unlike: it is above the threshold of the calibration patients; None where there is none.
+        stored: the case on the grid of the network; `stored.original` is the geometry of the answer.
+    """
+
+    case: str
+    labels: NDArray[Any] | int
+    label: str | None
+    probabilities: NDArray[Any]
+    confidence: float
+    outlier: float
+    unlike: bool | None
+    stored: StoredCase
+
+
+@dataclass(frozen=True, eq=False)
+class Model:
+    """A finished model, loaded.
+
+    Attributes:
+        folder: where it was read.
+        config: all of `config.yaml`; its card as plain values, too.
+        predictor: runs it; `predictor.model` is the network, a normalised image to logits.
+        statistics: of the development data.
+        temperature: applied to all probabilities; None: there is none.
+        thresholds: operating points chosen on calibration patients, by the name of the class or "foreground".
+        conformal: of prediction sets, see `evidence.conformal`.
+    """
+
+    folder: Path
+    config: Mapping[str, Any]
+    predictor: Predictor
+    statistics: DevelopmentStatistics
+    temperature: float | None
+    thresholds: Mapping[str, float]
+    conformal: Mapping[str, Any]
+
+    @property
+    def deployed(self) -> Deployed:
+        """The network as it is exported: a normalised image (B, C, *spatial) to logits."""
+        return self.predictor.model
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Names in the order of the outputs; of a segmentation the background first."""
+        return self.predictor.classes
+
+    @property
+    def task(self) -> str:
+        """`segmentation` or `classification`."""
+        return self.deployed.task.kind
+
+    @property
+    def preprocessing(self) -> Preprocessing:
+        """What is done to an image first; `predict` does it."""
+        return self.deployed.preprocessing
+
+    @property
+    def card(self) -> str:
+        """The text of `card.md`."""
+        from elsewhere.deploy.card import write_card
+
+        return write_card(self.config)
+
+    def predict(
+        self,
+        source: Path | str | ArrayLike | StoredCase,
+        *,
+        spacing: Sequence[float] | None = None,
+        affine: ArrayLike | None = None,
+    ) -> Prediction:
+        """Predict one case.
+
+        Args:
+            source: a file or a folder with one DICOM series; an array (*spatial) or (C, *spatial) with intensities as
+                in the files of the study; or a case on the grid of the model's preprocessing.
+            spacing: of an array, mm of each axis. An array without it is taken to be on the grid that the model wants.
+            affine: of a 3D array, 4x4 from its indices to RAS+ mm, instead of `spacing`. Without it the axes are taken
+                to lead to the patient's right, front and top.
+
+        Raises:
+            StudyError: the file cannot be read, or is no image for this model; a path that holds several.
+        """
+        if isinstance(source, StoredCase):
+            stored = source
+        elif isinstance(source, Path | str):
+            stored = self._read(Path(source))
+        else:
+            stored = self._given(np.asarray(source), spacing, affine)
+        return next(self.predictions([stored]))
+
+    def predictions(self, cases: Iterable[StoredCase]) -> Iterator[Prediction]:
+        """Predict cases in order; they are read as they are needed, and a volume is let go with its prediction."""
+        for answer in self.predictor.answers(cases):
+            yield self.prediction(answer)
+
+    def prediction(self, answer: Answer) -> Prediction:
+        """What an answer of `predictor` says, with temperature, confidence and flag."""
+        probabilities = answer.probabilities
+        if self.temperature is not None:
+            probabilities = scaled(probabilities, self.temperature, axis=0)
+        found = self.statistics.score(answer.features, answer.inputs)
+        best = probabilities.argmax(axis=0)
+        segments = self.predictor.segments
+        kind = np.uint8 if len(self.classes) <= 256 else np.int16
+        return Prediction(
+            case=answer.stored.case.id,
+            labels=best.astype(kind) if segments else int(best),
+            label=None if segments else self.classes[int(best)],
+            probabilities=probabilities,
+            confidence=case_confidence(probabilities),
+            outlier=found.outlier,
+            unlike=found.unlike,
+            stored=answer.stored,
+        )
+
+    def _read(self, path: Path) -> StoredCase:
+        from elsewhere.deploy.inputs import find_inputs, read_input
+
+        inputs = find_inputs([path], self.preprocessing, known={}, keep_ids=True).inputs
+        if len(inputs) != 1:
+            raise StudyError(f"{path}: holds {len(inputs)} images; wanted one (`elsewhere predict` takes several)")
+        return read_input(inputs[0], self.preprocessing)
+
+    def _given(self, array: NDArray[Any], spacing: Sequence[float] | None, affine: ArrayLike | None) -> StoredCase:
+        from elsewhere.deploy.inputs import stored_case
+
+        dims = self.preprocessing.dims
+        if array.ndim == dims:
+            array = array[None]
+        if array.ndim != dims + 1 or array.dtype.kind not in "uifb" or array.size == 0:
+            raise StudyError(
+                f"the array is {array.shape} of {array.dtype}; wanted numbers, (*spatial) or (C, *spatial) in {dims}D"
+            )
+        steps = None if spacing is None else tuple(float(s) for s in spacing)
+        matrix = None if affine is None else np.asarray(affine, np.float64)
+        if matrix is not None:
+            if dims != 3 or matrix.shape != (4, 4) or steps is not None:
+                raise StudyError("affine: wanted a 4x4 matrix for a 3D array, and no spacing beside it")
+            steps = tuple(float(s) for s in np.linalg.norm(matrix[:3, :3], axis=0))
+        if steps is not None and (len(steps) != dims or not all(0 < s < np.inf for s in steps)):
+            raise StudyError(f"spacing is {steps}; wanted {dims} positive numbers, in mm")
+        picture = Picture(array, Geometry(array.shape[1:], steps, matrix))
+        return stored_case(picture, "array", self.preprocessing)
+
+
+def load(folder: Path | str, *, trust: bool = False, device: torch.device | str | None = None) -> Model:
+    """Load a finished model. Nothing of its folder is run, and nothing is used before the whole folder was checked.
+
+    Args:
+        folder: as `elsewhere train` wrote it.
+        trust: run the network's own code, where the model names a network by its import path (`elsewhere.networks.
+            trust`). That code is not in the folder: it is whatever is installed here under that name.
+        device: where to run; None: a GPU where there is one.
+
+    Raises:
+        ModelError: a pickle or a link in the folder, a file that is missing, not listed in SHA256SUMS or not what it
+            was, a format that this version does not read, a network by import path without `trust`, weights that do
+            not belong to the configuration.
+    """
+    folder = Path(folder)
+    check_folder(folder)
+    config = read_config(folder)
+    place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if networks.is_import_path(config["network"]) and not trust:
+        raise ModelError(
+            f"{folder}: its network is code outside of elsewhere, {config['network']}, which would be run; if you know "
+            "that code and want that, use --trust (in Python: trust=True)"
+        )
+    try:
+        if networks.is_import_path(config["network"]):
+            networks.trust(config["network"])
+        deployed = load_model(folder, place)
+    except ElsewhereError as error:
+        raise ModelError(f"{folder}: {str(error).removeprefix(f'{folder}: ')}") from error
+    return Model(
+        folder=folder,
+        config=config,
+        predictor=Predictor(deployed, overlap=config["overlap"], device=place),
+        statistics=DevelopmentStatistics.load(folder / DEVELOPMENT),
+        temperature=config["temperature"],
+        thresholds=config["thresholds"],
+        conformal=config["conformal"],
+    )
