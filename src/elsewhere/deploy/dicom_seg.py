@@ -16,6 +16,7 @@ from elsewhere import __version__
 from elsewhere.deploy.dicom_series import Series, silenced, sources
 from elsewhere.errors import RunError
 from elsewhere.files import atomic
+from elsewhere.study.case import Geometry
 
 if TYPE_CHECKING:
     from elsewhere.deploy.outputs import Labelling
@@ -30,12 +31,15 @@ _MAY_BE_EMPTY = (
 _SEXES = ("", "M", "F", "O")
 
 
-def write_segmentation(path: Path, labels: NDArray[Any], series: Series, labelling: Labelling, name: str) -> None:
+def write_segmentation(
+    path: Path, labels: NDArray[Any], geometry: Geometry, series: Series, labelling: Labelling, name: str
+) -> None:
     """Write class indices as a binary SEG with one segment a foreground class; empty frames are left out.
 
     Args:
         path: of the file; complete or not at all.
         labels: (columns, rows, slices) or (rows, columns), as `dicom_series.read_series` lays them out.
+        geometry: of the series.
         series: what they were predicted on.
         labelling: names of the classes.
         name: of the series, in messages.
@@ -48,7 +52,8 @@ def write_segmentation(path: Path, labels: NDArray[Any], series: Series, labelli
     with silenced():
         try:
             datasets, order = sources(series)
-            segmentation = _make(labels, [_complete(dataset) for dataset in datasets], order, labelling)
+            _complete(datasets, geometry)
+            segmentation = _make(labels, datasets, order, labelling)
         except Exception as error:  # what a library says of a header may quote it
             raise RunError(f"{name}: no DICOM SEG can be made of its headers ({_reason(error)})") from None
         with atomic(path) as temporary:
@@ -95,14 +100,27 @@ def _make(labels: NDArray[Any], datasets: list[Any], order: NDArray[np.intp], la
     )
 
 
-def _complete(dataset: Any) -> Any:
-    """Give what may be empty, but not absent, an empty value; highdicom asks for all of it."""
-    for keyword in _MAY_BE_EMPTY:
-        if keyword not in dataset:
-            setattr(dataset, keyword, "")
-    if str(dataset.PatientSex or "") not in _SEXES:
-        dataset.PatientSex = ""
-    return dataset
+def _complete(datasets: list[Any], geometry: Geometry) -> None:
+    """Mend what highdicom asks of headers beyond what it takes to read the images; only in memory."""
+    first = datasets[0]
+    placed = "ImagePositionPatient" in first and "FrameOfReferenceUID" in first
+    for dataset in datasets:
+        for keyword in _MAY_BE_EMPTY:
+            if keyword not in dataset:
+                setattr(dataset, keyword, "")
+        if str(dataset.PatientSex or "") not in _SEXES:
+            dataset.PatientSex = ""
+        if "ImageOrientationPatient" in first:  # equal but for rounding: `study.dicom` has seen to that
+            dataset.ImageOrientationPatient = first.ImageOrientationPatient
+        if placed and dataset.get("SliceThickness") is None:
+            dataset.SliceThickness = geometry.spacing[2] if geometry.spacing and len(geometry.shape) == 3 else 1.0
+        if not placed and "SliceThickness" not in dataset and "PixelSpacing" in dataset:
+            del dataset.PixelSpacing  # of a radiograph: highdicom would write measures that it cannot read again
+    if "PerFrameFunctionalGroupsSequence" in first and "SharedFunctionalGroupsSequence" in first:
+        shared, own = first.SharedFunctionalGroupsSequence[0], first.PerFrameFunctionalGroupsSequence[0]
+        for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # some scanners repeat them in each frame
+            if keyword not in shared and keyword in own:
+                setattr(shared, keyword, own[keyword].value)
 
 
 def _words(text: str) -> str:

@@ -93,7 +93,7 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
         files: in an order that is the same whenever they are the same.
         singly: each file is an image of its own (for models of 2D images).
     """
-    from elsewhere.study.dicom import NOT_IMAGES, read_tags
+    from elsewhere.study.dicom import read_tags
 
     found: dict[tuple[str, str], list[Instance]] = {}
     seen: set[str] = set()
@@ -104,9 +104,11 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
             with silenced():
                 tags = read_tags(path, pixels=False)
                 uid, series = str(tags.get("SOPInstanceUID", "")), str(tags.get("SeriesInstanceUID", ""))
-                image = "Rows" in tags and tags.get("Modality") not in NOT_IMAGES
+                image = _is_image(tags)
                 frames = int(tags.get("NumberOfFrames") or 1)
         except Exception:  # StudyError, or whatever pydicom raises on a corrupt header, perhaps quoting it
+            image = None
+        if image is None:
             unreadable.append((path, "is no readable DICOM file; it is truncated or corrupt"))
             continue
         if not image:
@@ -126,6 +128,16 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
         for (key, part), instances in found.items()
     ]
     return Scan(tuple(images), tuple(unreadable), others, copies)
+
+
+def _is_image(tags: Any) -> bool | None:
+    """Tell an image from what lies beside images; None where the header ends before it says."""
+    from elsewhere.study.dicom import NOT_IMAGES
+
+    if "Rows" in tags:
+        return tags.get("Modality") not in NOT_IMAGES
+    kind = tags.get("SOPClassUID") or tags.file_meta.get("MediaStorageSOPClassUID")
+    return None if not kind or kind.name.endswith("Image Storage") else False
 
 
 def series_at(path: Path) -> Series:

@@ -78,7 +78,7 @@ def write_mask(path: Path, found: Input, labels: NDArray[Any], geometry: Geometr
         from elsewhere.deploy.dicom_series import series_at
 
         series = found.series or series_at(next(iter(found.images.values())))
-        write_segmentation(path, labels, series, labelling, found.case)
+        write_segmentation(path, labels, geometry, series, labelling, found.case)
         return
     values = mask_values(labels, labelling)
     if path.name.endswith(".nii.gz"):
