@@ -5,18 +5,19 @@ One pass over some training cases, one over the calibration cases; nothing is ke
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.deploy.decisions import decide
 from elsewhere.deploy.features import input_tolerance
 from elsewhere.deploy.outliers import LEVEL, DevelopmentStatistics, Outlier
 from elsewhere.deploy.predictor import Answer, Predictor
-from elsewhere.evidence.temperature import LEAST, fit_temperature
+from elsewhere.evidence.temperature import LEAST, fit_temperature, scaled
 from elsewhere.study.case import Picture, StoredCase
 
 MOST = 256
@@ -65,9 +66,10 @@ class Calibrated:
     Attributes:
         statistics: of the development data, with its threshold where there is one.
         temperature: None where it could not be fitted.
-        thresholds: operating points by what they are of: the name of a class, or "foreground"; what the user may
-            change.
-        conformal: plain numbers, see `evidence.conformal`; empty without calibration patients.
+        thresholds: operating points of the probabilities after temperature, by the name of a class or "foreground":
+            the largest sensitivity + specificity, for segmentation the largest mean Dice.
+        conformal: prediction sets by the probabilities after temperature, plain values: `kind` ("label sets" or
+            "outer mask"), a `sentence`, and the fields of `evidence.conformal.LabelSets` or `OuterMask`; or empty.
         n_patients, n_cases: that calibrate.
         reason: one sentence on what there is not, or None.
         rows: the calibration cases, in order.
@@ -92,6 +94,7 @@ def calibrate(
     level: float = LEVEL,
     conformal_level: float = 0.9,
     look: Callable[[Answer, Picture | int], Any] | None = None,
+    operating: bool = True,
 ) -> Calibrated:
     """Look at training and calibration cases, and fit all that is fitted after training.
 
@@ -104,6 +107,8 @@ def calibrate(
         conformal_level: coverage asked of conformal sets.
         look: called with the answer and the label of each calibration case as it passes; what it returns is kept in
             the case's row, so let it be small.
+        operating: also thresholds and prediction sets; a segmentation needs a second pass over the calibration cases
+            for them, once the temperature is known.
 
     Returns:
         Everything; a part that cannot be fitted is None or empty, and `reason` says why.
@@ -112,20 +117,13 @@ def calibrate(
     rows: list[CalibrationRow] = []
     features, inputs, sample, targets = [], [], [], []
     per_case = max(1, min(VOXELS, MOST_VOXELS // max(1, len(calibration_ids))))
-    labels: list[Picture | int] = []
-
-    def cases() -> Iterator[StoredCase]:
-        for case_id in calibration_ids:
-            stored, label = load(case_id)
-            labels.append(label)
-            yield stored
-
-    for answer in predictor.answers(cases()):
-        label = labels.pop(0)
+    for answer, label in _answers(predictor, load, calibration_ids):
         case = answer.stored.case
         row = CalibrationRow(case.id, case.patient, case.site)
-        if isinstance(label, Picture):
-            chosen, target = _voxels(answer.probabilities, np.asarray(label.array), per_case)
+        if not np.isfinite(answer.probabilities).all():
+            chosen, target = np.zeros((0, len(predictor.classes))), np.zeros(0, int)
+        elif isinstance(label, Picture):
+            chosen, target = _voxels(answer.probabilities, label.array, per_case)
             row.foreground_true, row.foreground_false = foreground_levels(answer.probabilities, label.array)
         else:
             chosen, target = answer.probabilities[None], np.array([label])
@@ -136,18 +134,22 @@ def calibrate(
         inputs.append(answer.inputs)
         sample.append(chosen)
         targets.append(target)
-    patients = [row.patient for row in rows]
     if not rows:
         return Calibrated(statistics, reason="there are no calibration patients")
+    patients = [row.patient for row in rows]
     statistics = statistics.calibrate(np.stack(features), np.stack(inputs), patients, level)
     for row, feature, given in zip(rows, features, inputs, strict=True):
         row.outlier = statistics.score(feature, given)
     found = Calibrated(
         statistics, n_patients=len(set(patients)), n_cases=len(rows), reason=statistics.reason, rows=rows
     )
-    found.temperature = _temperature(sample, targets, patients)
-    if found.temperature is None:
-        found.reason = "the model gives no calibration case probabilities that are finite numbers"
+    if not sum(map(len, sample)):
+        return replace(found, reason="the model gives no calibration case probabilities that are finite numbers")
+    found = replace(found, temperature=_temperature(sample, targets, patients))
+    if operating:
+        rows = _at_temperature(rows, predictor, load, found.temperature)
+        thresholds, conformal = decide(rows, predictor.classes, conformal_level)
+        found = replace(found, thresholds=thresholds, conformal=conformal)
     return found
 
 
@@ -175,6 +177,19 @@ def evenly(ids: Sequence[str], most: int) -> list[str]:
     return list(ids) if len(ids) <= most else [ids[i * len(ids) // most] for i in range(most)]
 
 
+def _answers(predictor: Predictor, load: Load, ids: Sequence[str]) -> Iterator[tuple[Answer, Picture | int]]:
+    labels: deque[Picture | int] = deque()
+
+    def cases() -> Iterator[StoredCase]:
+        for case_id in ids:
+            stored, label = load(case_id)
+            labels.append(label)
+            yield stored
+
+    for answer in predictor.answers(cases()):
+        yield answer, labels.popleft()
+
+
 def _development(predictor: Predictor, load: Load, train_ids: Sequence[str]) -> DevelopmentStatistics:
     patients: list[str] = []
 
@@ -194,23 +209,40 @@ def _development(predictor: Predictor, load: Load, train_ids: Sequence[str]) -> 
 def _voxels(
     probabilities: NDArray[np.float32], truth: NDArray[Any], n: int
 ) -> tuple[NDArray[np.float32], NDArray[Any]]:
-    """(n, K) and (n,) of voxels drawn evenly; the same ones of an image of given size every time."""
+    """(n, K) and (n,) of voxels drawn evenly, or all; the same ones of an image of given size every time."""
     flat = probabilities.reshape(len(probabilities), -1)
-    chosen = np.random.default_rng(0).integers(flat.shape[1], size=min(n, flat.shape[1]))
+    size = flat.shape[1]
+    chosen = np.arange(size) if size <= n else np.random.default_rng(0).integers(size, size=n)
     return np.ascontiguousarray(flat[:, chosen].T), truth.reshape(-1)[chosen]
 
 
-def _temperature(sample: list[NDArray[Any]], targets: list[NDArray[Any]], patients: list[str]) -> float | None:
-    """Each patient counts alike, whatever the number of his or her cases; None without a finite number."""
-    count = Counter(patients)
+def _temperature(sample: list[NDArray[Any]], targets: list[NDArray[Any]], patients: list[str]) -> float:
+    """Each patient counts alike, whatever the number of his or her cases."""
+    count = Counter(patient for rows, patient in zip(sample, patients, strict=True) if len(rows))
     weights = [
-        np.full(len(rows), 1 / (count[patient] * len(rows))) for rows, patient in zip(sample, patients, strict=True)
+        np.full(len(rows), 1 / (max(1, count[patient]) * max(1, len(rows))))
+        for rows, patient in zip(sample, patients, strict=True)
     ]
     rows, target, weight = (np.concatenate(parts) for parts in (sample, targets, weights))
-    finite = np.isfinite(rows).all(axis=1)
-    if not finite.any():
-        return None
-    return fit_temperature(np.log(np.maximum(rows[finite], LEAST)), target[finite], weight[finite])
+    return fit_temperature(np.log(np.maximum(rows, LEAST, dtype=np.float64)), target, weight)
+
+
+def _at_temperature(
+    rows: list[CalibrationRow], predictor: Predictor, load: Load, temperature: float | None
+) -> list[CalibrationRow]:
+    """The rows as they are by probabilities at the temperature."""
+    if temperature is None or temperature == 1:
+        return rows
+    if not predictor.segments:
+        known = [row for row in rows if row.probabilities is not None]
+        return [replace(row, probabilities=scaled(row.probabilities, temperature)) for row in known]  # type: ignore[arg-type]
+    known = [row for row in rows if row.foreground_true is not None]
+    found = []
+    for row, (answer, label) in zip(known, _answers(predictor, load, [row.case for row in known]), strict=True):
+        assert isinstance(label, Picture)
+        true, false = foreground_levels(scaled(answer.probabilities, temperature, axis=0), label.array)
+        found.append(replace(row, foreground_true=true, foreground_false=false))
+    return found
 
 
 def plain(found: Any) -> Any:

@@ -244,4 +244,5 @@ def _standard(
         return usual[0], np.maximum(np.sqrt(usual[1]), LEAST_SPREAD)
     mean, variance = _mean_and_variance(log, patients)
     pooled = (PRIOR * usual[1] + (n - 1) * variance) / (PRIOR + n - 1)
-    return mean, np.maximum(np.sqrt(pooled), LEAST_SPREAD)
+    # Of a new patient from the mean of n: without the last factor, those judged by n - 1 others would look farther.
+    return mean, np.maximum(np.sqrt(pooled), LEAST_SPREAD) * math.sqrt(1 + 1 / n)
