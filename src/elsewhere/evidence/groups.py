@@ -87,7 +87,7 @@ def _of_numbers(values: list[float | None], patients: Patients, edges: Sequence[
         votes = {(who, value) for who, value in zip(list(patients), values, strict=True) if value is not None}
         quartiles = np.quantile([value for _, value in votes], [0.25, 0.5, 0.75])
         # Many equal values make quartiles equal; one at the least value would leave the group below it empty.
-        edges = [float(edge) for edge in np.unique(quartiles) if edge > distinct[0]]
+        edges = [float(edge) for edge in np.unique(quartiles) if edge > distinct[0]] or [distinct[1]]
     low, high = f"< {edges[0]:.10g}", f">= {edges[-1]:.10g}"
     between = [f"{a:.10g} to < {b:.10g}" for a, b in pairwise(edges)]
     names = [low, *between, high]
