@@ -122,12 +122,13 @@ def decisions(config: Mapping[str, Any]) -> str:
         if temperature is None
         else f"**Temperature**: {number(temperature)}; probabilities are p^(1/T), made to add up to 1.",
     ]
+    rule = "largest mean Dice" if config["task"] == "segmentation" else "largest sensitivity + specificity"
     for name, value in config["thresholds"].items():
-        lines.append(f"**Threshold** of P({text(name)}): {number(value)}.")
+        lines.append(f"**Threshold** of P({text(name)}): {number(value)} ({rule}); labels are the most probable class.")
     if not config["thresholds"]:
-        lines.append("**Thresholds**: none; the label is the most probable class.")
-    lines += [f"**Prediction sets**: {text(sentence)}" for sentence in calibration["conformal"]]
-    lines += [f"**Unlike the development data**: {text(sentence)}" for sentence in calibration["outlier"]]
+        lines.append("**Thresholds**: none; labels are the most probable class.")
+    sets = text(config["conformal"]["sentence"]) if config["conformal"] else "none"
+    lines += [f"**Prediction sets**: {sets}.", f"**Unlike the development data**: {text(calibration['outlier'])}."]
     return f"""\
 ## Temperature, thresholds, flags
 

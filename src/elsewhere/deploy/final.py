@@ -196,12 +196,13 @@ def _train(work: Path, question: Question, development: Development, emit: Emit)
 
 def _calibrate(predictor: Predictor, development: Development, emit: Emit) -> Calibrated:
     split = development.split
+    passes = 2 if predictor.segments else 1
     tell, seen = _teller("calibrating", emit), 0
 
     def read(case_id: str) -> Any:
         nonlocal seen
         seen += 1
-        tell(seen, min(len(split.train), MOST) + len(split.calibration))
+        tell(seen, max(seen, min(len(split.train), MOST) + passes * len(split.calibration)))
         return labelled(development, case_id)
 
     return calibrate(predictor, read, split.train, split.calibration)
@@ -233,7 +234,6 @@ def _config(
             "n_cases": calibrated.n_cases,
             # What the statistics have to say is said of the flag.
             "reason": calibrated.reason if calibrated.reason != statistics.reason else None,
-            "conformal": [],
             "outlier": _flag(statistics),
         },
         "method_title": card.title,
@@ -256,14 +256,14 @@ def _config(
     return plain
 
 
-def _flag(statistics: DevelopmentStatistics) -> list[str]:
+def _flag(statistics: DevelopmentStatistics) -> str:
     if statistics.threshold is None or statistics.level_reached is None:
-        return [f"a score, and no flag: {statistics.reason}."]
-    told = f"; {statistics.reason}" if statistics.reason else ""
-    return [
-        f"flagged above a score of {statistics.threshold:.2f}. Of patients like the calibration patients, at most "
-        f"{100 * statistics.level_reached:.2g} % are{told}."
-    ]
+        return f"a score, and no flag: {statistics.reason}"
+    told = f" ({statistics.reason})" if statistics.reason else ""
+    return (
+        f"flagged above a score of {statistics.threshold:.2f}; of patients like the calibration patients, at most "
+        f"{100 * statistics.level_reached:.2g} % are{told}"
+    )
 
 
 def _teller(stage: str, emit: Emit) -> Callable[[int, int], None]:

@@ -109,13 +109,13 @@ def _question(folder: Path) -> dict[str, Any]:
 
 def _require_same(folder: Path, question: Mapping[str, Any], study: Study) -> None:
     for what, found, wanted in (
-        ("study", question["study"], study.name),
-        ("task", question["task"], study.task),
-        ("classes", ", ".join(question["classes"]), ", ".join(study.classes)),
+        ("another study", question["study"], study.name),
+        ("another task", question["task"], study.task),
+        ("other classes", ", ".join(question["classes"]), ", ".join(study.classes)),
     ):
         if found != wanted:
             raise RunError(
-                f"{folder}: is a benchmark of another {what}: {found}, and not {wanted}; the card can only say what "
+                f"{folder}: is a benchmark of {what}: {found}, and not {wanted}; the card can only say what "
                 "was found with this study"
             )
     sites = {site for run in question["runs"] for site in run["spec"]["fold"]["held_out"]}
@@ -189,7 +189,7 @@ def _other_cases(folder: Path, study: Study) -> list[str]:
     there, here = set(table["case"]), set(study.by_id)
     if there == here:
         return []
-    return [f"the study had {len(there - here)} cases that it no longer has, and has {len(here - there)} new ones"]
+    return [f"cases of the study: {len(there - here)} of the benchmark's are gone, {len(here - there)} are new"]
 
 
 def _plain(value: Any) -> Any:

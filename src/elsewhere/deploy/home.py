@@ -9,10 +9,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.deploy.calibrate import LEVELS, foreground_levels
 from elsewhere.deploy.found import METRICS
-from elsewhere.deploy.model import Model
+from elsewhere.deploy.model import Model, label_sets_of, outer_mask_of
+from elsewhere.evidence.conformal import coverage, mask_coverage, sets
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
+from elsewhere.evidence.operating import dice_at, operating_point
 from elsewhere.study.case import Picture, StoredCase
 from elsewhere.study.seal import Development
 from elsewhere.tasks.metrics import score_segmentation
@@ -48,9 +51,8 @@ def figures_at_home(model: Model, development: Development, tell: Tell | None = 
         return found
     seen = _Seen(model, development, ids, tell)
     found["rows"] = list(_rows(seen, model))
-    n, unlike = len(seen.patients), sum(flag is True for flag in seen.unlike)
-    if model.statistics.threshold is not None:
-        found["sentences"].append(f"{unlike} of these {n} cases are flagged as unlike the development data.")
+    found["operating"] = list(_operating(seen, model))
+    found["sentences"] = list(_sentences(seen, model))
     return found
 
 
@@ -62,6 +64,7 @@ class _Seen:
         unlike: (N,).
         probabilities, target: (N, K) and (N,), classification.
         scores: (class or "all", metric) -> (N,), segmentation.
+        foreground: (2, N, LEVELS) voxels that are foreground, and that are not, by P(not background); segmentation.
     """
 
     def __init__(self, model: Model, development: Development, ids: Sequence[str], tell: Tell | None) -> None:
@@ -76,6 +79,7 @@ class _Seen:
         self.sites, self.patients, self.unlike = [], [], []  # type: ignore[var-annotated]
         probabilities, target = [], []
         scores: dict[tuple[str, str], list[float]] = {}
+        foreground = []
         for number, prediction in enumerate(model.predictions(cases()), start=1):
             truth, case = truths.pop(0), prediction.stored.case
             self.sites.append(case.site)
@@ -89,6 +93,7 @@ class _Seen:
                 for (index, metric), value in own.items():
                     name = index if isinstance(index, str) else model.classes[index]
                     scores.setdefault((name, metric), []).append(float(value))
+                foreground.append(foreground_levels(prediction.probabilities, truth.array))
             else:
                 probabilities.append(prediction.probabilities)
                 target.append(truth)
@@ -97,6 +102,7 @@ class _Seen:
         self.scores = {key: np.array(values) for key, values in scores.items()}
         self.probabilities = np.array(probabilities)
         self.target = np.array(target)
+        self.foreground = np.array(foreground).swapaxes(0, 1) if foreground else np.zeros((2, 0, LEVELS))
 
 
 def _rows(seen: _Seen, model: Model) -> Iterator[dict[str, Any]]:
@@ -120,6 +126,49 @@ def _rows(seen: _Seen, model: Model) -> Iterator[dict[str, Any]]:
         yield from (row(None, name, metrics[0]) for name in model.classes[1:])
     if len(sites) > 1:
         yield from (row(site, "all", metrics[0]) for site in sites)
+
+
+def _operating(seen: _Seen, model: Model) -> Iterator[dict[str, Any]]:
+    """What the thresholds of a classification do."""
+    if model.task == "segmentation":
+        return
+    for name, threshold in model.thresholds.items():
+        index = model.classes.index(name)
+        points = operating_point(seen.probabilities[:, index], seen.target == index, seen.patients, threshold)
+        yield {"class": name, "threshold": threshold, **{key: plain(point) for key, point in points.items()}}
+
+
+def _sentences(seen: _Seen, model: Model) -> Iterator[str]:
+    """What threshold, prediction sets and flag do."""
+    true, false = seen.foreground
+    if "foreground" in model.thresholds and model.task == "segmentation":
+        dice = patient_interval(dice_at(true, false, model.thresholds["foreground"]), seen.patients, n_boot=RESAMPLES)
+        yield f"At the threshold of P(foreground) below, Dice of all foreground taken together is {_words(dice)}."
+    label_sets, outer_mask = label_sets_of(model.conformal), outer_mask_of(model.conformal)
+    if label_sets is not None and label_sets.reason is None:
+        found = coverage(sets(seen.probabilities, label_sets), seen.target, seen.patients)
+        yield (
+            f"The prediction sets below ({100 * label_sets.level:g} % were asked for) hold the truth of all cases for "
+            f"{_words(found.patients)} of the patients; they have {_words(found.size)} classes in the mean."
+        )
+    if outer_mask is not None and outer_mask.reason is None:
+        held = mask_coverage(true, false, seen.patients, outer_mask)
+        yield (
+            f"The outer mask below ({100 * outer_mask.level:g} % were asked for) holds all but "
+            f"{100 * outer_mask.missed:g} % of the foreground for {_words(held.patients)} of the patients; it takes "
+            f"{_words(held.size)} of the image, the truth {_words(held.truth)}."
+        )
+    if model.statistics.threshold is not None:
+        unlike = sum(flag is True for flag in seen.unlike)
+        yield f"{unlike} of these {len(seen.unlike)} cases are flagged as unlike the development data."
+
+
+def _words(interval: Interval) -> str:
+    """`0.93 [0.88, 0.97]`."""
+    if math.isnan(interval.value):
+        return "an unknown share"
+    limits = "no interval" if math.isnan(interval.lo) else f"{interval.lo:.2f}, {interval.hi:.2f}"
+    return f"{interval.value:.2f} [{limits}]"
 
 
 def plain(interval: Interval) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from elsewhere.deploy.outliers import DevelopmentStatistics
 from elsewhere.deploy.predictor import Answer, Predictor
 from elsewhere.errors import ElsewhereError, ModelError, StudyError
 from elsewhere.evidence.confidence import case_confidence
+from elsewhere.evidence.conformal import LabelSets, OuterMask, sets
 from elsewhere.evidence.temperature import scaled
 from elsewhere.study.case import Geometry, Picture, StoredCase
 from elsewhere.study.preprocessing import Preprocessing
@@ -36,6 +37,7 @@ class Prediction:
         confidence: in [0, 1], of the case as a whole, from these probabilities (`evidence.confidence`).
         outlier: how unlike the development data the case is; higher is less like them.
         unlike: it is above the threshold of the calibration patients; None where there is none.
+        plausible: classification: names of the classes in its prediction set; None where the model has no such sets.
         stored: the case on the grid of the network; `stored.original` is the geometry of the answer.
     """
 
@@ -46,6 +48,7 @@ class Prediction:
     confidence: float
     outlier: float
     unlike: bool | None
+    plausible: tuple[str, ...] | None
     stored: StoredCase
 
 
@@ -59,8 +62,9 @@ class Model:
         predictor: runs it; `predictor.model` is the network, a normalised image to logits.
         statistics: of the development data.
         temperature: applied to all probabilities; None: there is none.
-        thresholds: operating points chosen on calibration patients, by the name of the class or "foreground".
-        conformal: of prediction sets, see `evidence.conformal`.
+        thresholds: of the probabilities, chosen on calibration patients, by the name of the class or "foreground"; see
+            `positive` and `mask`.
+        conformal: of prediction sets, see `outer_mask`, `Prediction.plausible` and `evidence.conformal`.
     """
 
     folder: Path
@@ -147,8 +151,40 @@ class Model:
             confidence=case_confidence(probabilities),
             outlier=found.outlier,
             unlike=found.unlike,
+            plausible=None if segments else self._plausible(probabilities),
             stored=answer.stored,
         )
+
+    def positive(self, prediction: Prediction) -> dict[str, bool]:
+        """Of a classification: each class with a threshold, and whether its probability reaches it."""
+        at = {name: float(prediction.probabilities[self.classes.index(name)]) for name in self.thresholds}
+        return {name: at[name] >= threshold for name, threshold in self.thresholds.items()}
+
+    def mask(self, prediction: Prediction) -> NDArray[Any]:
+        """Of a segmentation: labels by the threshold of P(not background) instead of the most probable class.
+
+        Where it is reached, the most probable foreground class; `prediction.labels` where there is no threshold.
+        """
+        if "foreground" not in self.thresholds:
+            return np.asarray(prediction.labels)
+        p = prediction.probabilities
+        best = (p[1:].argmax(axis=0) + 1).astype(np.asarray(prediction.labels).dtype)
+        best[1 - p[0] < self.thresholds["foreground"]] = 0
+        return best
+
+    def outer_mask(self, prediction: Prediction) -> NDArray[np.bool_] | None:
+        """Of a segmentation: the mask that rarely misses much of the foreground; None where the model has no such rule.
+
+        Its promise is for patients like the calibration patients: see the card.
+        """
+        fitted = outer_mask_of(self.conformal)
+        return None if fitted is None else np.asarray(1 - prediction.probabilities[0] >= fitted.threshold)
+
+    def _plausible(self, probabilities: NDArray[Any]) -> tuple[str, ...] | None:
+        fitted = label_sets_of(self.conformal)
+        if fitted is None:
+            return None
+        return tuple(name for name, inside in zip(self.classes, sets(probabilities, fitted), strict=True) if inside)
 
     def _read(self, path: Path) -> StoredCase:
         from elsewhere.deploy.inputs import find_inputs, read_input
@@ -178,6 +214,20 @@ class Model:
             raise StudyError(f"spacing is {steps}; wanted {dims} positive numbers, in mm")
         picture = Picture(array, Geometry(array.shape[1:], steps, matrix))
         return stored_case(picture, "array", self.preprocessing)
+
+
+def label_sets_of(conformal: Mapping[str, Any]) -> LabelSets | None:
+    """The rule of a classification's prediction sets, from plain values."""
+    if conformal.get("kind") != "label sets":
+        return None
+    return LabelSets(**{field.name: conformal[field.name] for field in fields(LabelSets)})
+
+
+def outer_mask_of(conformal: Mapping[str, Any]) -> OuterMask | None:
+    """The rule of a segmentation's outer masks, from plain values."""
+    if conformal.get("kind") != "outer mask":
+        return None
+    return OuterMask(**{field.name: conformal[field.name] for field in fields(OuterMask)})
 
 
 def load(folder: Path | str, *, trust: bool = False, device: torch.device | str | None = None) -> Model:
