@@ -1,9 +1,9 @@
 """Intervals for the score of models at a site: patients resampled, models as trained.
 
-**Estimand.** "These models at this site": the expected score, on patients like those of the site, of the very models
-that were trained. What varies is which patients were sampled. Not in the interval: other seeds, other training data,
-other sites. With several seeds' models the same patients are drawn for all, and the score is the mean of the models'
-scores, so adding seeds does not narrow the interval as if they were patients.
+**Estimand.** `THESE_MODELS`, "these models at this site": the expected score, on patients like those of the site, of
+the very models that were trained. What varies is which patients were sampled. Not in the interval: other seeds, other
+training data, other sites. With several seeds' models the same patients are drawn for all, and the score is the mean of
+the models' scores, so adding seeds does not narrow the interval as if they were patients.
 
 Patients are drawn with replacement and bring all their cases along (a cluster bootstrap); a patient with more cases
 weighs more, as in the table's mean over cases.
@@ -23,7 +23,6 @@ read `n_patients` beside it.
 
 from __future__ import annotations
 
-from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -31,8 +30,11 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from elsewhere.errors import SettingsError
-from elsewhere.tasks.classification_metrics import METRICS, Metric, checked
+from elsewhere.evidence.checks import check
+from elsewhere.evidence.estimands import THESE_MODELS
+from elsewhere.evidence.judged import JudgedSets, Patients
+from elsewhere.evidence.means import PatientSums
+from elsewhere.tasks.classification_metrics import Metric
 
 Method = Literal["expanded", "percentile"]
 
@@ -53,6 +55,8 @@ class Interval:
         n_cases: cases on which the score is defined.
         n_patients: their patients.
         reason: None, or why there is no interval.
+        estimand: what the interval is about, see `elsewhere.evidence.estimands`.
+        error: standard error, where the form of the interval has one.
     """
 
     value: float
@@ -61,11 +65,13 @@ class Interval:
     n_cases: int
     n_patients: int
     reason: str | None = None
+    estimand: str = THESE_MODELS
+    error: float | None = None
 
 
 def patient_interval(
     values: NDArray[Any],
-    patients: Sequence[Hashable] | NDArray[Any],
+    patients: Patients,
     *,
     n_boot: int = 2000,
     level: float = 0.95,
@@ -91,33 +97,18 @@ def patient_interval(
     Raises:
         SettingsError: shapes, level, number of resamples or method make no sense.
     """
-    table = np.atleast_2d(np.asarray(values, dtype=np.float64))
-    owner = _owners(patients, table.shape[-1])
-    _check(table.ndim == 2, "values must be (cases,) or (models, cases)", table.shape)
-    defined = ~np.isnan(table)
-    seen = defined.any(0)
-    present, owner_of_seen = np.unique(owner[seen], return_inverse=True)
-    n_patients = len(present)
-    # A mean needs no weight a case: sums and counts a patient are enough.
-    sums = np.zeros((len(table), n_patients))
-    counts = np.zeros((len(table), n_patients))
-    for model in range(len(table)):
-        kept = np.where(defined[model], table[model], 0.0)[seen]
-        sums[model] = np.bincount(owner_of_seen, kept, n_patients)
-        counts[model] = np.bincount(owner_of_seen, defined[model][seen], n_patients)
+    means = PatientSums.of(values, patients)
 
     def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        size = weights @ counts.T
-        means = np.divide(weights @ sums.T, size, out=np.full(size.shape, np.nan), where=size > 0)
-        return np.asarray(means.mean(1)) if len(table) else np.full(len(weights), np.nan)
+        return np.asarray(means.scores(weights).mean(axis=0))
 
-    return _interval(score, int(seen.sum()), n_patients, n_patients, n_boot, level, seed, method)
+    return resampled(score, means.n_cases, means.n_patients, means.n_patients, n_boot, level, seed, method)
 
 
 def set_interval(
     probabilities: NDArray[Any],
     target: NDArray[Any],
-    patients: Sequence[Hashable] | NDArray[Any],
+    patients: Patients,
     metric: str | Metric,
     *,
     groups: NDArray[Any] | None = None,
@@ -150,41 +141,12 @@ def set_interval(
         SettingsError: no such metric; level, number of resamples or method make no sense.
         ValueError: probabilities and target do not fit.
     """
-    if isinstance(metric, str) and metric not in METRICS:
-        raise SettingsError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
-    function = METRICS[metric] if isinstance(metric, str) else metric
-    stack = np.asarray(probabilities, dtype=np.float64)
-    stack = stack[None] if stack.ndim == 2 else stack
-    _check(stack.ndim == 3 and len(stack) > 0, "probabilities must be (cases, K) or (models, cases, K)", stack.shape)
-    known = ~np.asarray(np.isnan(stack).any(axis=2))
-    owner = _owners(patients, stack.shape[1])
-    _check(np.shape(target) == owner.shape, f"there must be one target a case ({len(owner)})", np.shape(target))
-    seen = known.any(0)
-    owner = _owners(owner[seen].tolist(), int(seen.sum()))
-    n_patients = int(owner.max(initial=-1)) + 1
-    truth = np.asarray(target)[seen]
-    group = np.broadcast_to(np.zeros(1, np.int64) if groups is None else np.asarray(groups), known.shape)[:, seen]
-    models = [
-        [(*checked(p[seen][part], truth[part]), owner[part]) for part in (own & (of == g) for g in np.unique(of[own]))]
-        for p, own, of in zip(stack, known[:, seen], group, strict=True)
-    ]
-
-    def of_model(parts: Sequence[tuple[Any, Any, Any]], weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        if len(parts) == 1:
-            ((p, y, own),) = parts
-            return np.asarray(function(p, y, weights.take(own, axis=1)))
-        total, size = np.zeros(len(weights)), np.zeros(len(weights))
-        for p, y, own in parts:
-            rows = weights.take(own, axis=1)
-            found, cases = np.asarray(function(p, y, rows)), rows.sum(1)
-            total += np.where(np.isnan(found), 0, found * cases)
-            size += np.where(np.isnan(found), 0, cases)
-        return np.asarray(np.divide(total, size, out=np.full(len(weights), np.nan), where=size > 0))
+    sets = JudgedSets.of(probabilities, target, patients, metric, groups)
 
     def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
-        return np.asarray(np.mean([of_model(parts, weights) for parts in models], axis=0))
+        return np.asarray(sets.scores(weights).mean(axis=0))
 
-    return _interval(score, len(owner), n_patients, len(owner), n_boot, level, seed, method)
+    return resampled(score, sets.n_cases, sets.n_patients, sets.n_cases, n_boot, level, seed, method)
 
 
 def patient_weights(n_patients: int, n_boot: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -192,13 +154,13 @@ def patient_weights(n_patients: int, n_boot: int, generator: np.random.Generator
     return generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=n_boot).astype(np.float64)
 
 
-def _interval(
+def resampled(
     score: Any, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: str
 ) -> Interval:
     """`score` maps patient weights (R, n_patients) to (R,); `width` is the row that it keeps in memory."""
-    _check(0 < level < 1, "level must be between 0 and 1", level)
-    _check(n_boot >= 1, "n_boot must be at least 1", n_boot)
-    _check(method in ("expanded", "percentile"), "method must be expanded or percentile", method)
+    check(0 < level < 1, "level must be between 0 and 1", level)
+    check(n_boot >= 1, "n_boot must be at least 1", n_boot)
+    check(method in ("expanded", "percentile"), "method must be expanded or percentile", method)
     nan = float("nan")
     if n_cases == 0:
         return Interval(nan, nan, nan, 0, 0, "no case")
@@ -224,16 +186,3 @@ def _levels(level: float, n: int, method: str) -> tuple[float, float]:
     if method == "expanded":
         tail = float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * np.sqrt(n / (n - 1))))
     return tail, 1 - tail
-
-
-def _owners(patients: Sequence[Hashable] | NDArray[Any], n_cases: int) -> NDArray[np.int64]:
-    """(N,) a number for each patient, from 0, in the order in which they are met."""
-    numbers: dict[Hashable, int] = {}
-    owner = np.array([numbers.setdefault(patient, len(numbers)) for patient in patients], dtype=np.int64)
-    _check(len(owner) == n_cases, f"there must be one patient a case ({n_cases})", len(owner))
-    return owner
-
-
-def _check(right: bool, wanted: str, found: Any) -> None:
-    if not right:
-        raise SettingsError(f"{wanted}, found {found}")
