@@ -110,7 +110,7 @@ def test_every_fact_is_in_its_section() -> None:
     assert "| device | 40 different values, not shown | 0 |" in data
     trained = section(card, "How it was trained")
     assert "step 180, the best on the validation patients" in trained
-    assert "0.7 at step 100, 0.79 at the end" in trained
+    assert "0.8 at step 180, 0.79 at the end" in trained
     home = section(card, "At home")
     assert "| all sites | all | HD95 | 4.2 pixels [4.2, 4.2] | 24 |" in home
     assert "| north | all | Dice | 0.840 [0.80, 0.87] | 12 \\* |" in home
@@ -126,7 +126,7 @@ def test_elsewhere_is_by_site_with_estimand_and_differences() -> None:
     told = section(write_card(config(elsewhere=found)), "Elsewhere")
     assert "| south | Dice | 0.520 [0.48, 0.55] | 11 \\* | 3 |" in told
     assert "| home, without north | Dice | 0.800 [0.76, 0.83] | 40 | 3 |" in told
-    assert "for these models" in told
+    assert "In brackets: for these models." in told
     assert "2 held-out sites and no sample of all hospitals" in told
     assert "Not finished in the benchmark: west" in told
     assert "- steps was 300 there and is 4000 here" in told

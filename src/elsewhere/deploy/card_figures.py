@@ -57,7 +57,7 @@ def at_home(config: Mapping[str, Any]) -> str:
         ]
         for row in home["rows"]
     ]
-    about = f"{text(home['estimand'])} Probabilities are those that the model gives, after its temperature."
+    about = f"{_brackets(home['estimand'])} Probabilities are those that the model gives, after its temperature."
     parts = [title, about, table(["site", "class", "score", "value", "patients"], rows), _mark(home["rows"])]
     if home["operating"]:
         points = [
@@ -97,7 +97,7 @@ Figures at home say little about it: they are of patients of the same hospitals,
         title,
         f"From the benchmark {text(found['folder'])}: models of `{config['method']}`, each trained without the site at "
         "which it was judged. This model is none of them, for it was trained on these sites too; they tell what the "
-        f"method does at a site that it has not seen. {text(found['estimand'])}",
+        f"method does at a site that it has not seen. {_brackets(found['estimand'])}",
         table(["held out", "score", "value", "patients", "seeds"], rows),
         _mark(found["rows"]),
         f"These are {count(len(sites), 'held-out site')} and no sample of all hospitals: another site may be worse "
@@ -163,6 +163,11 @@ def limits(config: Mapping[str, Any]) -> str:
 def _unit(config: Mapping[str, Any]) -> str:
     """Of distances."""
     return " mm" if config["data"]["images"]["spacing"] is not None else " pixels"
+
+
+def _brackets(estimand: str) -> str:
+    """What stands in the brackets."""
+    return text(f"In brackets: {estimand.removeprefix('[ ]: ')}")
 
 
 def _patients(n: int) -> str:
