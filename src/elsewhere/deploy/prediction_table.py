@@ -69,11 +69,12 @@ class Table:
         return {row["fingerprint"].partition("-")[0]: case for case, row in self.rows.items()}
 
     def add(self, row: Row) -> None:
-        """Append a row.
+        """Append a row; columns that it lacks are empty.
 
         Raises:
             RunError: the disk is full.
         """
+        row = {name: _plain(row.get(name, "")) for name in self.columns}
         self.rows[row["case"]] = row
         try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
@@ -95,7 +96,7 @@ class Table:
     def _text(self, rows: Iterable[Row]) -> str:
         text = io.StringIO(newline="")
         writer = csv.writer(text, lineterminator="\n")
-        writer.writerows([_plain(row.get(name, "")) for name in self.columns] for row in rows)
+        writer.writerows([row[name] for name in self.columns] for row in rows)
         return text.getvalue()
 
 
