@@ -114,7 +114,8 @@ def mask_values(labels: NDArray[Any], labelling: Labelling) -> NDArray[Any]:
         dtype = np.uint8 if table.max() < 2**8 else np.uint16 if table.max() < 2**16 else np.int32
     if labels.dtype == dtype and np.array_equal(table, np.arange(len(table))):
         return labels
-    return table.astype(dtype)[labels]
+    values: NDArray[Any] = table.astype(dtype)[labels]
+    return values
 
 
 def _write_nifti(path: Path, values: NDArray[Any], geometry: Geometry, found: Input) -> None:

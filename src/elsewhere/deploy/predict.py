@@ -217,7 +217,7 @@ class Work:
             return row | {"predicted": found.label} | {f"probability:{name}": repr(float(p)) for name, p in each}
         return row | self._write(one, model, found)
 
-    def _write(self, one: Input, model: Model, found: Prediction) -> Row:
+    def _write(self, one: Input, model: Model, found: Prediction) -> dict[str, str]:
         """Write the mask of a segmentation, and its probabilities where they are asked for."""
         geometry = found.stored.original
         row = {MASK: output_path(one, geometry, MASKS)}
