@@ -222,6 +222,7 @@ def _config(
         **base,
         "format": FORMAT,
         "study": question.study.name,
+        "label_values": dict(question.study.label_values),  # `elsewhere predict` writes masks with them
         "sites": list(development.sites),
         "seed": question.seed,
         "primary": "dice" if development.task == "segmentation" else "auroc",
