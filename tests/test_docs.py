@@ -16,7 +16,7 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from elsewhere.benchmark.run import CASE_COLUMNS
+from elsewhere.benchmark.sheets import CASE_COLUMNS
 from elsewhere.benchmark.tables import COLUMNS
 from elsewhere.cli import spread_values
 from elsewhere.training import Settings

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shutil
 from pathlib import Path
 
@@ -29,6 +30,8 @@ from elsewhere.report import write_report
         ("network_options={channels: [8]}", "channels must name at least two levels"),
         ("network_options={norm: foo}", "norm must be one of instance, batch, found 'foo'"),
         ("network_options={dropout: 2}", "network unet: cannot be built with dropout=2"),
+        ("patch_size=[32,40]", "patch_size=[32, 40] does not fit network unet; each must be a multiple of [16, 16]"),
+        ("patch_size=16", "is one voxel after 4 halvings, and instance norm needs two; wanted a patch_size of 32"),
     ],
 )
 def test_a_setting_out_of_range_is_said_before_a_folder_is_made(
@@ -47,11 +50,6 @@ def test_a_machine_that_cannot_do_it(study: Path, tmp_path: Path, monkeypatch: p
     with pytest.raises(ElsewhereError, match="GPU"):
         run_benchmark(study, out=tmp_path / "bench", methods=["erm"], steps=2, changes=[change])
     assert not (tmp_path / "bench").exists()
-
-
-def test_a_patch_that_the_network_shrinks_to_a_voxel(bench: Bench, study: Path) -> None:
-    assert bench(study, changes=["patch_size=[16, 16]", "batch_size=2"]) == 1
-    assert "is one voxel after 4 halvings, and instance norm needs two; wanted a patch_size of 32" in bench.said
 
 
 DAMAGE = ["", "{", "[]", "{}", "a,b\n1,2\n", "\0\1\2"]
@@ -76,22 +74,26 @@ def test_a_damaged_table_is_named_and_written_anew(
     bench = Bench(tmp_path / "bench")
     shutil.copytree(whole, bench.out)
     (bench.out / name).write_text(content)
-    with pytest.raises(RunError, match=rf"{name}: is damaged .*run the same 'elsewhere benchmark' command again"):
-        write_report(bench.out)
+    if name != "cases.csv":  # the report goes by the runs' own
+        with pytest.raises(RunError, match=rf"{name}: is damaged .*run the same 'elsewhere benchmark' command again"):
+            write_report(bench.out)
     assert bench(study) == 0
     assert "1 done, 0 to do" in bench.said
     assert (bench.out / "results.csv").read_text() == (whole / "results.csv").read_text()
     write_report(bench.out)
 
 
-@pytest.mark.parametrize("content", [*DAMAGE, None])
+@pytest.mark.parametrize("content", DAMAGE)
 @pytest.mark.parametrize("name", ["cases.csv", "predictions.parquet"])
-def test_a_damaged_run_is_named(good: tuple[Path, Path], tmp_path: Path, name: str, content: str | None) -> None:
+def test_a_damaged_run_is_named(good: tuple[Path, Path], tmp_path: Path, name: str, content: str) -> None:
+    """Of a run as it was before tables had hashes; later ones are in `test_benchmark_evaluation`."""
     study, whole = good
     bench = Bench(tmp_path / "bench")
     shutil.copytree(whole, bench.out)
     (run,) = bench.runs()
-    (run / name).unlink() if content is None else (run / name).write_text(content)
+    done = json.loads((run / "done.json").read_text())
+    (run / "done.json").write_text(json.dumps({**done, "files": {}}))
+    (run / name).write_text(content)
     with pytest.raises(RunError, match=rf"{name}: is (damaged|missing).*delete the folder {run}"):
         bench(study)
     shutil.rmtree(run)
@@ -103,5 +105,5 @@ def test_damaged_examples_are_named(good: tuple[Path, Path], tmp_path: Path, con
     shutil.copytree(good[1], tmp_path / "bench")
     (listed,) = (tmp_path / "bench").glob("runs/*/*/*/examples/examples.json")
     listed.write_text(content)
-    with pytest.raises(RunError, match="examples: is damaged"):
+    with pytest.raises(RunError, match=r"examples.*: is damaged"):
         write_report(tmp_path / "bench")

@@ -156,3 +156,36 @@ def test_a_logger_that_is_not_installed_is_said_before_anything_is_made(
     with pytest.raises(SettingsError, match="logger 'wandb' is not installed"):
         run_benchmark(folder, out=tmp_path / "out", methods=["erm"], changes=["loggers=[wandb]"])
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("changes", "multiple"),
+    [
+        (["patch_size=[32,40]"], [16, 16]),
+        (["patch_size=24"], [16, 16]),
+        (["patch_size=40", "network_options.channels=[4, 8, 16]"], None),
+        (["patch_size=20", "network=dynunet"], None),
+        (["patch_size=36", "network=dynunet"], [8, 8]),
+        (["patch_size=[32, 18]", "network=dynunet", "spacing=1"], [8, 4]),
+        (["patch_size=[32, 18]", "network=dynunet", "spacing=[1, 100]"], None),
+        (["patch_size=[32, 18]", "network=dynunet"], None),  # right or wrong by a spacing that only the images tell
+    ],
+)
+def test_a_patch_that_the_network_cannot_halve(study: Study, changes: list[str], multiple: list[int] | None) -> None:
+    """Said here and once; without it every run would fail with the sentence of the training."""
+    settings, _ = Settings.parse(changes)
+    if multiple is None:
+        assert planned(study, settings=settings)
+        return
+    with pytest.raises(SettingsError) as caught:
+        planned(study, settings=settings)
+    assert f"does not fit network {settings.network or 'unet'}; each must be a multiple of {multiple}" in str(
+        caught.value
+    )
+
+
+def test_the_patch_of_the_study_is_looked_at_too(tmp_path: Path) -> None:
+    folder = tiny.segmentation(tmp_path / "other", {"A": 2, "B": 2})
+    (folder / "study.yaml").write_text("patch_size: [40, 40]\n")
+    with pytest.raises(SettingsError, match=r"each must be a multiple of \[16, 16\]"):
+        planned(open_study(folder))

@@ -28,7 +28,7 @@ def test_what_a_benchmark_leaves(bench: Bench, study: Path) -> None:
     for run in bench.runs():
         assert {path.name for path in run.iterdir()} >= {
             "config.yaml", "log.csv", "cases.csv", "predictions.parquet", "model", "done.json",
-            "openings.jsonl", "examples",
+            "openings.jsonl", "examples", "calibration.json",
         }  # fmt: skip
         assert not (run / "checkpoint").exists(), "a finished run needs none, and it is large"
     results = bench.results()
@@ -52,6 +52,7 @@ def test_what_a_benchmark_leaves(bench: Bench, study: Path) -> None:
     assert "Dice, held out" in bench.said
     assert "over these 3 held-out sites" in bench.said
     assert (bench.out / "study.yaml").is_file()
+    assert (bench.out / "covariates.csv").is_file()
 
 
 def test_nothing_is_done_twice(bench: Bench, study: Path) -> None:

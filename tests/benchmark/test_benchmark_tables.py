@@ -14,7 +14,9 @@ from sklearn.metrics import average_precision_score, f1_score, roc_auc_score
 from torch import Tensor, nn
 
 from elsewhere import tasks
-from elsewhere.benchmark.evaluate import BINS, Judge, calibration_bins
+from elsewhere.benchmark.evaluate import Judge
+from elsewhere.benchmark.scoring import calibration_bins
+from elsewhere.benchmark.sheets import BINS
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.benchmark.summary import Cell, mean_of, summarise
 from elsewhere.benchmark.tables import write_tables
@@ -159,6 +161,21 @@ def test_a_site_called_na(tmp_path: Path) -> None:
     write_tables(tmp_path, specs)
     (summary,) = summarise(tmp_path)
     assert summary.rows[0].cells["NA"].value == pytest.approx(0.5)
+
+
+def test_calibration_patients_do_not_count(tmp_path: Path) -> None:
+    target = [0, 1, 0, 1]
+    positive = [0.1, 0.9, 0.2, 0.8]
+    rows = [
+        who(work.spec(0), i, split) | {"probability:a": 1 - p, "probability:b": p, "target": y}
+        for split, wrong in (("held-out", 0), ("calibration", 1))
+        for i, (p, y) in enumerate(zip(positive, [abs(wrong - y) for y in target], strict=True))
+    ]
+    finish(tmp_path, work.spec(0), [], rows)
+    table = write_tables(tmp_path, [work.spec(0)])
+    assert set(table["split"]) == {"held-out"}
+    accuracy = table[(table["metric"] == "accuracy") & (table["seed"] == "all")]
+    assert (accuracy["value"].item(), accuracy["n_cases"].item()) == (1, 4)
 
 
 def test_two_trainings_of_a_reference_are_not_ranked_against_each_other(tmp_path: Path) -> None:

@@ -2,22 +2,21 @@
 
 from __future__ import annotations
 
-import base64
 import csv
 import html
-import io
 import json
 import re
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 import pytest
 import throwaway
 import tiny
 import volumes
 from bench import THREE, Bench
-from PIL import Image
 
+from elsewhere.benchmark.examples import load_views
 from elsewhere.methods import registry
 from elsewhere.networks import registry as networks
 from elsewhere.report import write_report
@@ -33,14 +32,13 @@ def _registered(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "_NETWORKS", {**networks._NETWORKS, "threshold": entry})
 
 
+SEEN = {"axial": (36, 30, True, True), "coronal": (48, 30, False, True), "sagittal": (48, 36, False, False)}
+"""Height and width in mm, and where the ellipsoid is: anterior, inferior, on the patient's left, which is right."""
+
+
 def logged(run: Path, name: str) -> list[float]:
     with (run / "log.csv").open(newline="") as opened:
         return [float(row["value"]) for row in csv.DictReader(opened) if row["name"] == name]
-
-
-def pictures(page: str) -> list[np.ndarray]:
-    found = re.findall(r'src="data:image/png;base64,([^"]+)"', page)
-    return [np.asarray(Image.open(io.BytesIO(base64.b64decode(one))).convert("RGB")) for one in found]
 
 
 def test_a_method_that_sees_the_target_says_so_everywhere(bench: Bench, study: Path) -> None:
@@ -98,32 +96,42 @@ def test_volumes_are_judged_where_their_masks_lie(bench: Bench, tmp_path: Path, 
 
     for run in bench.runs():
         for path in sorted((run / "examples").glob("*.npz")):
-            with np.load(path) as arrays:
-                image, truth = arrays["image"][..., 0].astype(float), arrays["truth"] > 0
-                said = arrays["prediction"] > 0
-            assert image.shape == truth.shape == said.shape
-            assert image.shape[0] / image.shape[1] == pytest.approx(36 / 30), "in mm"
-            assert truth.any()
-            assert (truth & said).sum() / (truth | said).sum() > 0.9
-            assert image[truth].min() >= image[~truth].max() - 60, "the mask lies on what is bright"
-            row, column = (axis.mean() / n for axis, n in zip(np.nonzero(truth), truth.shape, strict=True))
-            assert row < 0.5, "anterior is up, and the ellipsoid is anterior"
-            assert column > 0.5, "the patient's left is right, and the ellipsoid is on the patient's left"
-    shown = pictures(write_report(bench.out).read_text(encoding="utf-8"))
-    assert len(shown) == 3 * 3
-    assert {len(np.unique(one.reshape(-1, 3), axis=0)) > 20 for one in shown} == {True}
+            views = load_views(path)
+            assert list(views) == ["axial", "coronal", "sagittal"]
+            for name, view in views.items():
+                image, truth, said = view.image[..., 0].astype(float), view.truth > 0, view.prediction > 0
+                assert image.shape == truth.shape == said.shape
+                height, width, high, right = SEEN[name]
+                assert image.shape[0] / image.shape[1] == pytest.approx(height / width), "in mm"
+                assert truth.any()
+                assert (truth & said).sum() / (truth | said).sum() > 0.9
+                assert image[truth].mean() >= image[~truth].mean() + 60, "the mask lies on what is bright"
+                row, column = (axis.mean() / n for axis, n in zip(np.nonzero(truth), truth.shape, strict=True))
+                assert (row < 0.5) == high, name
+                assert (column > 0.5) == right, name
+            assert path.stat().st_size < 20_000
+    page = write_report(bench.out).read_text(encoding="utf-8")
+    assert page.count("data:image/") >= 3 * 3
 
 
 def test_pictures_of_a_classification(bench: Bench, tmp_path: Path) -> None:
     study = tiny.classification(tmp_path / "study", {"A": 9, "B": 8, "C": 8})
     assert bench(study, changes=tiny.CLASSIFIER) == 0
-    page = write_report(bench.out).read_text(encoding="utf-8")
-    shown = pictures(page)
-    assert len(shown) == 3
-    said = re.findall(r"truth (dark|light), predicted (dark|light) \(p\(\1\) = (\d\.\d\d)\)", html.unescape(page))
-    assert len(said) >= 3
-    sure = [float(one[2]) for one in said[:3]]
+    (run,) = bench.runs()
+    listed = json.loads((run / "examples" / "examples.json").read_text())
+    assert [one["name"] for one in listed] == ["best", "median", "worst"]
+    sure = [one["score"] for one in listed]
     assert sure == sorted(sure, reverse=True), "best, median, worst by the probability of the truth"
-    for (truth, predicted, p), picture in zip(said, shown, strict=False):
-        assert (truth == predicted) == (float(p) >= 0.5)
-        assert (picture.mean() > 105) == (truth == "light"), "the picture is of this very case"
+    predictions = pd.read_parquet(run / "predictions.parquet").set_index(["split", "case"])
+    for one in listed:
+        said = re.fullmatch(r"truth (dark|light), predicted (dark|light) \(p\(\1\) = (\d\.\d\d)\)", one["caption"])
+        assert said is not None
+        assert one["score"] == predictions.loc[("held-out", one["case"]), f"probability:{said[1]}"]
+        assert (said[1] == said[2]) == (one["score"] >= 0.5)
+        views = load_views(run / "examples" / f"{one['name']}.npz")
+        assert list(views) == one["views"] == ["image"]
+        assert (views["image"].image.mean() > 105) == (said[1] == "light"), "the picture is of this very case"
+        assert views["image"].truth is None
+    page = html.unescape(write_report(bench.out).read_text(encoding="utf-8"))
+    assert page.count("data:image/") >= 3
+    assert listed[0]["caption"] in page

@@ -15,11 +15,12 @@ from rich.markup import escape
 
 from elsewhere.benchmark.attempt import Outcome, Work
 from elsewhere.benchmark.content import study_digest
+from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
 from elsewhere.benchmark.executor_ray import RayExecutor
 from elsewhere.benchmark.planning import plan
-from elsewhere.benchmark.record import finished, read_done, versions
+from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
 from elsewhere.benchmark.run import execute
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.benchmark.summary import print_summary, summarise
@@ -119,8 +120,13 @@ def run_benchmark(
         raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
     with folder_lock(out, "a benchmark"):
         _write_question(out, opened, specs)
-        waiting = [spec for spec in specs if not finished(out / spec.folder, spec)]
-        _print_question(console, opened, specs, waiting, settings.resolved(opened.task, opened.dims))
+        waiting = []
+        for spec in specs:
+            if not up_to_date(out / spec.folder, spec):
+                waiting.append(spec)
+            else:  # now, and not after hours of training
+                require_intact(out / spec.folder)
+        _print_question(console, out, opened, specs, waiting, settings.resolved(opened.task, opened.dims))
         began = time.monotonic()
         executor = _executor(work, ray, jobs, len(waiting)) if waiting else None
         outcomes = _run(executor, waiting, out, console) if executor is not None else []
@@ -158,11 +164,17 @@ def _write_question(out: Path, study: Study, specs: Sequence[RunSpec]) -> None:
         "versions": versions(),
         "runs": [{"folder": str(spec.folder), "spec": spec.to_dict()} for spec in specs],
     }
+    write_covariates(out, study)
     write_text(out / PLAN, json.dumps(question, indent=1))
 
 
 def _print_question(
-    console: Console, study: Study, specs: Sequence[RunSpec], waiting: Sequence[RunSpec], settings: Settings
+    console: Console,
+    out: Path,
+    study: Study,
+    specs: Sequence[RunSpec],
+    waiting: Sequence[RunSpec],
+    settings: Settings,
 ) -> None:
     def say(line: str) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -179,6 +191,9 @@ def _print_question(
         f"runs      {len(specs)} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}); "
         f"{len(specs) - len(waiting)} done, {len(waiting)} to do"
     )
+    again = sum(trained(out / spec.folder, spec) for spec in waiting)
+    if again:
+        say(f"again     {again} of them {'is' if again == 1 else 'are'} trained, and only evaluated anew")
     if any(spec.method == REFERENCE for spec in specs):
         say("reference the same network, trained with ERM within each held-out site, patient-wise cross-validation")
     if any(spec.oracle for spec in specs):

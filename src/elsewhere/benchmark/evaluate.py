@@ -1,31 +1,20 @@
-"""A frozen model on cases: probabilities in the geometry of the original label, and the scores of each case."""
+"""A frozen model on cases: predicted by `deploy.Predictor`, scored case by case."""
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, field
-from itertools import islice
+from dataclasses import asdict, dataclass
 from typing import Any, Protocol
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
-from torch import Tensor
 
+from elsewhere.benchmark.scoring import Extras, Judged, classified, segmented
+from elsewhere.deploy.outliers import DevelopmentStatistics, Outlier
+from elsewhere.deploy.predictor import Answer, Predictor
 from elsewhere.study.case import Picture, StoredCase
-from elsewhere.study.resample import to_original
-from elsewhere.tasks import predict
-from elsewhere.tasks.metrics import score_segmentation
 from elsewhere.training.model_io import Deployed
-
-PROBABILITY = "probability:"
-"""Start of the column of a class in `predictions.parquet`."""
-
-BINS = 15
-"""Calibration bins of equal width over the confidence, from 0 to 1."""
-
-BATCH = 32
-"""Images of one size that a classifier takes at once."""
 
 Read = Callable[[str], tuple[StoredCase, Picture | int]]
 """A case as the cache holds it, and its label as the file has it."""
@@ -43,25 +32,6 @@ class Source(Protocol):
         ...
 
 
-@dataclass
-class Judged:
-    """What a model said of one case, and how right it was.
-
-    Attributes:
-        stored: the case.
-        scores: (class name or "all", metric) -> value.
-        prediction: class indices (*spatial of the file), or a class index.
-        truth: likewise.
-        record: its row of `predictions.parquet`, but for who and where.
-    """
-
-    stored: StoredCase
-    scores: dict[tuple[str, str], float]
-    prediction: NDArray[Any] | int
-    truth: NDArray[Any] | int
-    record: dict[str, Any] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Judge:
     """A deployed model and what is needed to run it.
@@ -71,12 +41,23 @@ class Judge:
         overlap: of the sliding window.
         device: of the model.
         distances: also HD95 and ASSD, which cost most.
+        extras: what a run records beyond scores and probabilities goes on, and keeps its failures here; None: nothing.
+        statistics: of the development data, for outlier scores; None: there are none.
+        temperature: of the run, for a segmentation's scaled bins; None: there is none.
     """
 
     model: Deployed
     overlap: float
     device: torch.device
     distances: bool = True
+    extras: Extras | None = None
+    statistics: DevelopmentStatistics | None = None
+    temperature: float | None = None
+
+    @property
+    def predictor(self) -> Predictor:
+        """What runs the model."""
+        return Predictor(self.model, self.overlap, self.device)
 
     @property
     def classes(self) -> tuple[str, ...]:
@@ -84,100 +65,49 @@ class Judge:
         return self.model.task.classes
 
     def judge(self, cases: Iterable[str], read: Read) -> Iterator[Judged]:
-        """Predict and score each case, in order."""
-        judge = self._classifications if self.model.task.kind == "classification" else self._segmentations
-        with torch.inference_mode():
-            yield from judge(cases, read)
+        """Predict and score each case, in order; memory as `Predictor.answers` has it."""
+        labels: deque[Picture | int] = deque()
 
-    def _image(self, stored: StoredCase) -> Tensor:
-        """(C, *spatial) float32, normalised by what the development cases said."""
-        return self.model.preprocessing.normalise(torch.from_numpy(np.array(stored.image)), stored)
+        def opened() -> Iterator[StoredCase]:
+            for case in cases:
+                stored, label = read(case)
+                labels.append(label)
+                yield stored
 
-    def _classifications(self, cases: Iterable[str], read: Read) -> Iterator[Judged]:
-        waiting = iter(cases)
-        while some := list(islice(waiting, BATCH)):
-            opened = [read(case) for case in some]
-            images = [self._image(stored) for stored, _ in opened]
-            alike = len({image.shape for image in images}) == 1
-            groups = [torch.stack(images)] if alike else [image[None] for image in images]
-            logits = torch.cat([self.model(group.to(self.device)) for group in groups])
-            # In 64 bits: in 32, all logits 17 apart or more are a probability of 1, and their cases tied in a ranking.
-            for (stored, label), row in zip(opened, logits.cpu().double().softmax(dim=1).numpy(), strict=True):
-                yield self._classified(stored, label, row)
+        for answer in self.predictor.answers(opened()):
+            yield self.score(answer, labels.popleft())
 
-    def _classified(self, stored: StoredCase, label: Any, probabilities: NDArray[Any]) -> Judged:
-        target = int(label)
-        predicted = int(probabilities.argmax())
-        record: dict[str, Any] = {
-            PROBABILITY + name: float(p) for name, p in zip(self.classes, probabilities, strict=True)
-        }
-        record["target"] = target
-        error = (probabilities - np.eye(len(self.classes))[target]) ** 2
-        scores = {
-            ("all", "accuracy"): float(predicted == target),
-            ("all", "brier"): float(error[1] if len(error) == 2 else error.sum()),
-        }
-        return Judged(stored, scores, predicted, target, record)
+    def score(self, answer: Answer, label: Picture | int) -> Judged:
+        """Score one answer by the label that the file has."""
+        if isinstance(label, Picture):
+            judged = segmented(
+                answer.stored,
+                np.asarray(label.array),
+                answer.probabilities.argmax(axis=0),
+                self.classes,
+                probabilities=answer.probabilities,
+                temperature=self.temperature,
+                distances=self.distances,
+                extras=self.extras,
+            )
+        else:
+            judged = classified(answer.stored, int(label), answer.probabilities, self.classes, extras=self.extras)
+        if self.extras is not None:
+            judged.record |= outlier_columns(self._outlier(answer, self.extras))
+        return judged
 
-    def _segmentations(self, cases: Iterable[str], read: Read) -> Iterator[Judged]:
-        for case in cases:
-            stored, label = read(case)
-            image = self._image(stored)[None].to(self.device)
-            probabilities = predict(
-                self.model,
-                image,
-                self.model.patch_size,
-                len(self.classes),
-                overlap=self.overlap,
-                multiple_of=self.model.multiple_of,
-            )[0]
-            restored = to_original(probabilities.float().cpu().numpy(), stored)
-            yield self._segmented(stored, label, restored)
-
-    def _segmented(self, stored: StoredCase, label: Any, probabilities: NDArray[np.float32]) -> Judged:
-        predicted = probabilities.argmax(axis=0)
-        truth = np.asarray(label.array)
-        spacing = stored.original.spacing
-        found = score_segmentation(predicted, truth, len(self.classes), spacing, distances=self.distances)
-        scores = {(self._name(index), metric): float(value) for (index, metric), value in found.items()}
-        return Judged(stored, scores, predicted, truth, calibration_bins(probabilities, predicted == truth))
-
-    def _name(self, index: int | str) -> str:
-        return index if isinstance(index, str) else self.classes[index]
+    def _outlier(self, answer: Answer, extras: Extras) -> Outlier | None:
+        statistics = self.statistics
+        if statistics is None:
+            return None
+        return extras.attempt("outlier scores", lambda: statistics.score(answer.features, answer.inputs), None)
 
 
-def calibration_bins(probabilities: NDArray[np.float32], right: NDArray[np.bool_]) -> dict[str, Any]:
-    """Voxels of one case by confidence (the largest probability): how many, how confident, how many of them right.
-
-    Args:
-        probabilities: (K, *spatial).
-        right: (*spatial), the most probable class is the true one.
-
-    Returns:
-        `bin_count`, `bin_confidence` (sum) and `bin_right`, BINS numbers each; bin i holds (i, i + 1] / BINS.
-    """
-    confidence = probabilities.max(axis=0).ravel().astype(np.float64)
-    index = np.clip(np.ceil(confidence * BINS).astype(int) - 1, 0, BINS - 1)
-    return {
-        "bin_count": np.bincount(index, minlength=BINS).tolist(),
-        "bin_confidence": np.bincount(index, weights=confidence, minlength=BINS).tolist(),
-        "bin_right": np.bincount(index, weights=right.ravel(), minlength=BINS).astype(int).tolist(),
-    }
-
-
-def case_rows(judged: Judged, common: dict[str, Any]) -> list[dict[str, Any]]:
-    """Rows of `cases.csv` of one case."""
-    case = judged.stored.case
-    who = {**common, "case": case.id, "patient": case.patient, "site": case.site}
-    return [{**who, "class": name, "metric": metric, "value": value} for (name, metric), value in judged.scores.items()]
-
-
-def prediction_row(judged: Judged, common: dict[str, Any]) -> dict[str, Any]:
-    """The row of `predictions.parquet` of one case; segmentation adds its scores over all foreground classes."""
-    case = judged.stored.case
-    who = {**common, "case": case.id, "patient": case.patient, "site": case.site}
-    own = {metric: value for (name, metric), value in judged.scores.items() if name == "all"}
-    return {**who, **judged.record, **({} if "target" in judged.record else own)}
+def outlier_columns(found: Outlier | None) -> dict[str, Any]:
+    """The columns of an outlier score; None in each where there is none."""
+    values = {} if found is None else asdict(found)
+    own = {f"outlier:{name}": values.get(name) for name in ("mahalanobis", "knn", "input")}
+    return {"outlier": values.get("outlier"), **own, "unlike": values.get("unlike")}
 
 
 def labelled(source: Source, case: str) -> tuple[StoredCase, Picture | int]:

@@ -11,7 +11,8 @@ import numpy as np
 import torch
 from torch import nn
 
-from elsewhere.benchmark.evaluate import PROBABILITY, Judge, labelled
+from elsewhere.benchmark.evaluate import Judge, labelled
+from elsewhere.benchmark.sheets import PROBABILITY
 from elsewhere.study.held_out import HeldOut
 from elsewhere.tasks.classification_metrics import score_classification
 from elsewhere.training import Deployed

@@ -6,23 +6,41 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pandas as pd
 import torch
 
-from elsewhere.benchmark import examples
+from elsewhere.benchmark.assess import (
+    Sheets,
+    Tell,
+    calibrate_judge,
+    draw_examples,
+    fitted,
+    judge_cases,
+    new_classes,
+    write_sheets,
+)
 from elsewhere.benchmark.attempt import Emit
-from elsewhere.benchmark.evaluate import Judge, Judged, Read, case_rows, labelled, prediction_row
+from elsewhere.benchmark.evaluate import Judge, labelled
 from elsewhere.benchmark.oracle import Oracle
-from elsewhere.benchmark.record import DONE, finished, read_done, write_config
+from elsewhere.benchmark.record import (
+    BEING_WRITTEN,
+    DONE,
+    hashes,
+    read_done,
+    require_split,
+    trained,
+    up_to_date,
+    versions,
+    write_config,
+)
+from elsewhere.benchmark.sheets import EVALUATION, HELD_OUT, HOME
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
-from elsewhere.files import atomic, write_text
+from elsewhere.files import write_text
 from elsewhere.methods import card
 from elsewhere.study.cache import Cache
 from elsewhere.study.config import CONFIG_NAME
@@ -30,39 +48,26 @@ from elsewhere.study.held_out import HeldOut
 from elsewhere.study.seal import Development, seal
 from elsewhere.study.study import Study, find_manifest, open_study
 from elsewhere.training import Settings, Trained, load_model, train
-from elsewhere.training.model_io import CONFIG, WEIGHTS
-
-HELD_OUT, HOME = "held-out", "in-domain"
 
 OPENINGS = "openings.jsonl"
-
-CASE_COLUMNS = [
-    "method", "held_out", "seed", "selection", "split", "case", "patient", "site", "class", "metric", "value",
-]  # fmt: skip
 
 EVENT_EVERY = 0.2
 """Seconds between two messages of a run: more would only make the display slow."""
 
-
-@dataclass
-class _Sheets:
-    """What a run writes about its cases, gathered over rules and splits."""
-
-    cases: list[dict[str, Any]] = field(default_factory=list)
-    predictions: list[dict[str, Any]] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+WITHIN_SITE = "a reference is trained within its site, and nothing is calibrated for it"
 
 
 def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     """Do a run in `folder`, going on from whatever is there; `done.json` is written last.
 
     Training resumes where it stopped; the evaluation, which is short, is made again as a whole. A finished run keeps
-    its models and not its checkpoints, which are several times as large.
+    its models and not its checkpoints, which are several times as large. One that was evaluated by other rules, or by
+    an older version, is evaluated again from its models and not trained.
 
     Raises:
         ElsewhereError: whatever stops it, in one sentence.
     """
-    if finished(folder, spec):
+    if up_to_date(folder, spec):
         return
     # Rules by which it was evaluated before stay in its tables.
     before = read_done(folder) or {}
@@ -80,36 +85,44 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
         intensity=settings.intensity,
         patch_size=settings.patch_size,
     )
-    write_config(folder, spec, settings, development)
+    model = _trained_before(spec, folder, before)
+    if model is None:
+        write_config(folder, spec, settings, development)
+    else:
+        require_split(folder, development)
     sealed = time.monotonic()
-    trained = _trained_before(spec, folder, before) or _train(spec, settings, development, held_out, folder, emit)
+    found = model or _train(spec, settings, development, held_out, folder, emit)
     after_training = time.monotonic()
-    sheets = _evaluate(spec, settings, development, held_out, trained, folder, emit)
-    _write(folder, sheets)
-    ended = time.monotonic()
+    sheets = _evaluate(spec, settings, development, held_out, found, folder, emit)
+    training = after_training - sealed if model is None else before.get("seconds", {}).get("training", 0.0)
     done = {
         "identity": spec.identity,
+        "evaluation": BEING_WRITTEN,
         "selection": list(spec.selection),
-        "steps": trained.steps,
-        "models": sorted(trained.models),
-        "training_notes": list(trained.notes),
-        "notes": [*development.split.notes, *trained.notes, *sheets.notes],
+        "steps": found.steps,
+        "models": sorted(found.models),
+        "training_notes": list(found.notes),
+        "notes": [*development.split.notes, *found.notes, *sheets.notes, *sheets.extras.notes],
+        "versions": versions(),
         "seconds": {
             "preparation": sealed - begun,
-            "training": after_training - sealed,
-            "evaluation": ended - after_training,
+            "training": training,
+            "evaluation": time.monotonic() - after_training,
         },
     }
-    write_text(folder / DONE, json.dumps(done, indent=1))
+    if before:  # while its tables are replaced they are nobody's; its models are known all the time
+        write_text(folder / DONE, json.dumps(done, indent=1))
+    write_sheets(folder, sheets)
+    whole = {**done, "evaluation": EVALUATION, "files": hashes(folder)}
+    write_text(folder / DONE, json.dumps(whole, indent=1))
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
 
 
 def _trained_before(spec: RunSpec, folder: Path, before: Mapping[str, Any]) -> Trained | None:
-    """The training of a run that was finished, and is to be evaluated by another rule; None where there was none."""
-    models = {rule: folder / "model" / rule for rule in before.get("models", ())}
-    whole = all((model / name).is_file() for model in models.values() for name in (CONFIG, WEIGHTS))
-    if before.get("identity") != spec.identity or not models or not whole:
+    """The training of a run that was finished and is to be evaluated again; None where there was none."""
+    if not trained(folder, spec):
         return None
+    models = {rule: folder / "model" / rule for rule in before["models"]}
     return Trained(models, before["steps"], None, (), before["training_notes"])
 
 
@@ -181,95 +194,45 @@ def _evaluate(
     trained: Trained,
     folder: Path,
     emit: Emit,
-) -> _Sheets:
-    sheets = _Sheets()
-    place = device(settings)
+) -> Sheets:
+    sheets = Sheets()
+    tell = _teller(spec, emit)
     shutil.rmtree(folder / "examples", ignore_errors=True)
     for rule in spec.selection:
         # A fold without validation patients has nothing to select by; training says so in its notes.
-        deployed = load_model(trained.models.get(rule, trained.models["last"]), place)
-        task = deployed.task
-        judge = Judge(deployed, settings.overlap, place)
-        common = {
-            "method": spec.method,
-            "held_out": spec.fold.name,
-            "seed": spec.seed,
-            "selection": rule,
-            "split": HELD_OUT,
-        }
+        deployed = load_model(trained.models.get(rule, trained.models["last"]), device(settings))
+        judge = Judge(deployed, settings.overlap, device(settings), extras=sheets.extras)
+        common = {"method": spec.method, "held_out": spec.fold.name, "seed": spec.seed, "selection": rule}
+        if spec.method == REFERENCE:
+            sheets.calibration[rule] = fitted(None, WITHIN_SITE)
+        else:
+            judge = calibrate_judge(judge, development, common, sheets, tell)
         with held_out.open(deployed, reason=f"evaluation, {rule}", log=folder / OPENINGS) as reader:
 
             def read(case: str, reader: Any = reader) -> Any:
                 return labelled(reader, case)
 
-            truths = _judge(judge, held_out.case_ids, read, common, sheets, spec, emit, folder, task.primary)
-        if rule == spec.selection[0]:
-            sheets.notes += _findings(development, truths, task.classes)
+            away = {**common, "split": HELD_OUT}
+            scores, truths = judge_cases(judge, held_out.case_ids, read, away, sheets, tell)
+            if rule == spec.selection[0]:
+                sheets.notes += new_classes(development, truths, deployed.task.classes)
+                draw_examples(judge, scores, read, away, folder)
         if spec.method != REFERENCE:
 
             def home(case: str) -> Any:
                 return labelled(development, case)
 
-            _judge(judge, development.split.test, home, {**common, "split": HOME}, sheets, spec, emit)
+            judge_cases(judge, development.split.test, home, {**common, "split": HOME}, sheets, tell)
     return sheets
 
 
-def _judge(
-    judge: Judge,
-    cases: Iterable[str],
-    read: Read,
-    common: dict[str, Any],
-    sheets: _Sheets,
-    spec: RunSpec,
-    emit: Emit,
-    pictures: Path | None = None,
-    primary: str = "",
-) -> dict[int, int]:
-    """Score cases into the sheets; class index -> number of cases that have it."""
-    cases = list(cases)
-    thumbnails: list[examples.Thumbnail] = []
-    present: dict[int, int] = {}
-    side = examples.side_for(len(cases))
+def _teller(spec: RunSpec, emit: Emit) -> Tell:
     spoken = 0.0
-    for number, judged in enumerate(judge.judge(cases, read), start=1):
-        sheets.cases += case_rows(judged, common)
-        sheets.predictions.append(prediction_row(judged, common))
-        for index in _classes_in(judged):
-            present[index] = present.get(index, 0) + 1
-        if pictures is not None:
-            thumbnails.append(examples.thumbnail(judged, primary, judge.classes, side))
+
+    def tell(stage: str, step: int, steps: int) -> None:
+        nonlocal spoken
         if time.monotonic() - spoken >= EVENT_EVERY:
             spoken = time.monotonic()
-            stage = f"scoring {common['split']}"
-            emit({"kind": "progress", "run": spec.identity, "stage": stage, "step": number, "steps": len(cases)})
-    if pictures is not None and common["selection"] == spec.selection[0]:
-        examples.save(examples.choose(thumbnails), pictures / "examples", common)
-    return present
+            emit({"kind": "progress", "run": spec.identity, "stage": stage, "step": step, "steps": steps})
 
-
-def _classes_in(judged: Judged) -> list[int]:
-    if isinstance(judged.truth, int):
-        return [judged.truth]
-    return [int(index) for index in np.flatnonzero(np.bincount(judged.truth.ravel()))]
-
-
-def _findings(development: Development, present: dict[int, int], classes: tuple[str, ...]) -> list[str]:
-    """Classes that the held-out site has and no development case: a finding about the sites, not an error."""
-    known = {index for index, name in enumerate(classes) if name not in development.unseen_classes}
-    for case in development.case_ids:
-        if known >= set(present):
-            break  # nothing more to find; most studies end before the first case
-        label = development.load(case).label
-        known |= {label} if isinstance(label, int) else set() if label is None else set(np.unique(label).tolist())
-    return [
-        f"class '{classes[index]}' is in {present[index]} held-out cases and in no development case: they stay in the "
-        "evaluation and count as they fall"
-        for index in sorted(set(present) - known)
-    ]
-
-
-def _write(folder: Path, sheets: _Sheets) -> None:
-    with atomic(folder / "cases.csv") as temporary:
-        pd.DataFrame(sheets.cases, columns=CASE_COLUMNS).to_csv(temporary, index=False)
-    with atomic(folder / "predictions.parquet") as temporary:
-        pd.DataFrame(sheets.predictions).to_parquet(temporary, index=False)
+    return tell

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,10 +14,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from elsewhere.benchmark.loading import read_plan, read_results
 from elsewhere.benchmark.record import finished, reading
+from elsewhere.benchmark.sheets import CASES
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
-from elsewhere.benchmark.tables import ALL, CASES, COLUMNS, RANKING, RESULTS
-from elsewhere.methods import card
+from elsewhere.benchmark.tables import ALL, RANKING
 
 PRIMARY = {"segmentation": "dice", "classification": "auroc"}
 
@@ -88,21 +88,6 @@ class Summary:
     runs: tuple[int, int]
 
 
-def read_plan(out: Path) -> tuple[dict[str, Any], list[RunSpec]]:
-    """`plan.json` of a benchmark's folder, and its runs."""
-    with reading(out / "plan.json"):
-        question: dict[str, Any] = json.loads((out / "plan.json").read_text(encoding="utf-8"))
-        return question, [RunSpec.from_dict(run["spec"]) for run in question["runs"]]
-
-
-def read_results(out: Path) -> pd.DataFrame:
-    """`results.csv`; a site or a class may be called "NA"."""
-    text = {name: str for name in ("method", "held_out", "seed", "selection", "split", "class", "metric")}
-    empty = {name: ["", "nan"] for name in ("value", "lo", "hi")}
-    with reading(out / RESULTS):
-        return pd.read_csv(out / RESULTS, dtype=text, keep_default_na=False, na_values=empty)[COLUMNS]
-
-
 def summarise(out: Path, metric: str | None = None) -> list[Summary]:
     """One summary for each selection rule of a benchmark.
 
@@ -167,7 +152,7 @@ def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Pat
         return mean_of(cells, apart=_disjoint(patients.get((site, split), set()) for site in sites))
 
     stamps = ["trained within"] if method == REFERENCE else []
-    if method != REFERENCE and card(method).unlabelled_target:
+    if method != REFERENCE and _sees_target(method):
         stamps.append("sees unlabelled target")
     return Row(
         method,
@@ -176,6 +161,12 @@ def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Pat
         mean("in-domain", home) if len(home) == len(sites) else None,
         tuple(stamps),
     )
+
+
+def _sees_target(method: str) -> bool:
+    from elsewhere.methods import card  # late: it brings torch, which a report does without
+
+    return card(method).unlabelled_target
 
 
 def mean_of(cells: Sequence[Cell], *, apart: bool = True) -> Cell:

@@ -2,6 +2,7 @@
 
 A row of `results.csv` is a score of a set of cases: one a seed, and one with seed "all", the mean over the seeds'
 models. Its interval resamples the patients within the site, for the models as trained (`evidence.intervals`).
+Calibration patients are in neither table: the runs' own `predictions.parquet` has them.
 """
 
 from __future__ import annotations
@@ -12,16 +13,17 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import pyarrow.parquet as pq
 from numpy.typing import NDArray
 
-from elsewhere.benchmark.evaluate import PROBABILITY
-from elsewhere.benchmark.record import finished, reading
+from elsewhere.benchmark.record import finished, reading, require_intact
+from elsewhere.benchmark.sheets import CALIBRATING, CASES, PREDICTIONS, PROBABILITY, TARGET, WHO
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
 from elsewhere.files import atomic
 from elsewhere.tasks.classification_metrics import METRICS, Metric
 
-RESULTS, CASES = "results.csv", "cases.csv"
+RESULTS = "results.csv"
 
 GROUP = ["method", "held_out", "selection", "split"]
 
@@ -41,10 +43,16 @@ ALL = "all"
 
 
 def write_tables(out: Path, specs: Sequence[RunSpec]) -> pd.DataFrame:
-    """Write both tables of a benchmark from its finished runs; returns the results."""
+    """Write both tables of a benchmark from its finished runs; returns the results.
+
+    Raises:
+        RunError: a table of a run is missing, damaged, or was changed since the run wrote it.
+    """
     runs = usable(out, specs)
-    cases = _gather(out, runs, "cases.csv")
-    predictions = _gather(out, runs, "predictions.parquet")
+    for spec in runs:
+        require_intact(out / spec.folder)
+    cases = _gather(out, runs, CASES)
+    predictions = _gather(out, runs, PREDICTIONS)
     results = pd.DataFrame(list(_rows(cases, predictions)), columns=COLUMNS)
     results = results.sort_values(["selection", "split"], key=_order, kind="stable")
     for name, table in ((CASES, cases), (RESULTS, results)):
@@ -68,21 +76,16 @@ def usable(out: Path, specs: Sequence[RunSpec]) -> list[RunSpec]:
 
 
 def _gather(out: Path, runs: Sequence[RunSpec], name: str) -> pd.DataFrame:
-    """One table of all runs, by the rules that are asked for now."""
+    """One table of all runs, by the rules that are asked for now; of predictions, what classification scores need."""
     tables = []
     for spec in runs:
         path = out / spec.folder / name
-        text = {column: str for column in ("method", "held_out", "case", "patient", "site", "class")}
-        # keep_default_na: a site or a patient may be called "NA"
+        # With its hash the file was checked; without one it is of an older evaluation.
         with reading(path, f"delete the folder {path.parent} and run the same 'elsewhere benchmark' command again"):
-            table = (
-                pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": ["", "nan"]})
-                if name.endswith(".csv")
-                else pd.read_parquet(path)
-            )
+            table = _cases(path) if name == CASES else _probabilities(path)
             table["selection"]  # of another file
-        if name.endswith(".parquet"):
-            table[PART] = spec.fold.part[0] if spec.fold.part is not None else 0
+        if name == PREDICTIONS:
+            table = table.assign(**{PART: spec.fold.part[0] if spec.fold.part is not None else 0})
         tables.append(table[table["selection"].isin(spec.selection)])
     tables = [table for table in tables if len(table)]
     if not tables:
@@ -90,8 +93,21 @@ def _gather(out: Path, runs: Sequence[RunSpec], name: str) -> pd.DataFrame:
     return pd.concat(tables, ignore_index=True)
 
 
+def _cases(path: Path) -> pd.DataFrame:
+    text = {column: str for column in ("method", "held_out", "case", "patient", "site", "class")}
+    # keep_default_na: a site or a patient may be called "NA"
+    return pd.read_csv(path, dtype=text, keep_default_na=False, na_values={"value": ["", "nan"]})
+
+
+def _probabilities(path: Path) -> pd.DataFrame:
+    names = pq.read_schema(path).names
+    wanted = [name for name in names if name in (*WHO, TARGET) or name.startswith(PROBABILITY)]
+    table = pd.read_parquet(path, columns=wanted)
+    return table[table["split"] != CALIBRATING]
+
+
 def _rows(cases: pd.DataFrame, predictions: pd.DataFrame) -> Iterator[dict[str, Any]]:
-    if "target" in predictions.columns:
+    if TARGET in predictions.columns:
         for key, group in predictions.groupby(GROUP, sort=False):
             yield from _set_rows(dict(zip(GROUP, key, strict=True)), group)
         return
@@ -118,7 +134,7 @@ def _set_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str,
     by_seed = [group[group["seed"] == seed].set_index("case").reindex(first.index) for seed in seeds]
     stack = np.stack([table[columns].to_numpy(dtype=float) for table in by_seed])
     parts = np.stack([table[PART].fillna(0).to_numpy(dtype=int) for table in by_seed])
-    target, patients = first["target"].to_numpy(), first["patient"].to_numpy()
+    target, patients = first[TARGET].to_numpy(), first["patient"].to_numpy()
     for name, metric in [*((m, METRICS[m]) for m in METRICS), *_per_class(names)]:
         who, what = (ALL, name) if isinstance(name, str) else name
         for seed, some, of in [*zip(seeds, stack[:, None], parts[:, None], strict=True), (ALL, stack, parts)]:

@@ -151,6 +151,10 @@ class Method(nn.Module):
     A method overrides the one thing that it changes. Options come by keyword, are checked against the card, and are
     attributes of `self.options`.
 
+    Every validation calls `method.eval()` before and `method.train()` after it, so all modules of the method are in
+    training mode again, whatever mode they were in. A part that must stay frozen in eval mode (a teacher, a pretrained
+    backbone whose batch-norm statistics are kept) overrides `train()`: `return super().train(False)`.
+
     Args:
         network: (B, C, *spatial) -> logits, (B, K, *spatial) for segmentation, (B, K) for classification.
         task: loss, metrics and decoding.
