@@ -110,7 +110,7 @@ def shrinkage(z: NDArray[np.float64]) -> float:
     squared_norm = (gram**2).sum() / n**2  # of Z'Z / N
     error = ((np.diag(gram) ** 2).sum() / n - squared_norm) / (n * d)
     away = squared_norm / d - mean_variance**2
-    return float(min(error, away) / away) if away > 0 else 0.0
+    return float(min(error, away) / away) if away > 1e-12 * mean_variance**2 else 0.0
 
 
 def _precision(z: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
