@@ -120,6 +120,8 @@ def calibrate(
     for answer, label in _answers(predictor, load, calibration_ids):
         case = answer.stored.case
         row = CalibrationRow(case.id, case.patient, case.site)
+        chosen: NDArray[Any]
+        target: NDArray[Any]
         if not np.isfinite(answer.probabilities).all():
             chosen, target = np.zeros((0, len(predictor.classes))), np.zeros(0, int)
         elif isinstance(label, Picture):

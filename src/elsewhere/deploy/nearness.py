@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -83,7 +84,7 @@ class Cloud:
         along = cases @ z
         squared = (z @ z - along @ self.inner @ along) / float(self.ridge)
         away = np.sort(np.linalg.norm(cases - z, axis=1))
-        return float(np.sqrt(max(squared, 0.0))), float(away[min(NEIGHBOURS, len(away)) - 1])
+        return math.sqrt(max(float(squared), 0.0)), float(away[min(NEIGHBOURS, len(away)) - 1])
 
 
 def grouped_distances(

@@ -137,17 +137,17 @@ class DevelopmentStatistics:
                 reason=reason,
             )  # fmt: skip
         k = math.floor(level * (n + 1) + 1e-9)
-        reason = None
+        too_few = None
         if k < 1:
             needed = math.ceil(1 / level - 1e-9) - 1
-            reason = (
+            too_few = (
                 f"{n} calibration patients are too few for a level of {level:g} ({needed} are needed): the threshold "
                 f"is their largest score, its level {1 / (n + 1):.2g}"
             )
         k = max(k, 1)
         return replace(
             self, centre=centre, spread=spread, scores=found, threshold=float(found[-k]), level=level,
-            level_reached=k / (n + 1), reason=reason,
+            level_reached=k / (n + 1), reason=too_few,
         )  # fmt: skip
 
     def score(self, features: ArrayLike, inputs: ArrayLike) -> Outlier:
@@ -160,7 +160,7 @@ class DevelopmentStatistics:
         ]
         score = float(_largest((_log(distances) - self.centre) / self.spread))
         unlike = None if self.threshold is None else bool(score > self.threshold)
-        return Outlier(score, *(float(d) for d in distances), unlike=unlike)
+        return Outlier(score, float(distances[0]), float(distances[1]), float(distances[2]), unlike)
 
     def p_value(self, outlier: float) -> float:
         """(1 + calibration patients with this score or a higher one) / (n + 1); 1 without calibration patients."""
