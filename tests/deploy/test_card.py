@@ -185,7 +185,7 @@ def test_text_from_the_data_is_text() -> None:
     assert "<em>b</em>" not in html
 
 
-@pytest.mark.parametrize("given", ["a_b", "2 < 3 & 4", "#1", "x | y", "a`b"])
+@pytest.mark.parametrize("given", ["a_b", "2 < 3 & 4", "#1", "x | y", "a`b", "0.8 [0.7, 0.9]"])
 def test_escaped_text_reads_as_it_was(given: str) -> None:
     markdown = pytest.importorskip("markdown")
     import html
@@ -219,9 +219,9 @@ def test_numbers_are_summed_up_and_others_counted() -> None:
 
 
 def test_a_patient_counts_once() -> None:
-    cases = people(sex=["F", "M", "M"])
+    cases = people(sex=["F", "M", "M", "M"])
     twice = [*cases, Case("c9", {}, None, "A", "p1", covariates={"sex": "M"})]
-    assert covariates(twice)["sex"]["values"] == {"M": 2, "F": 1}
+    assert covariates(twice)["sex"]["values"] == {"M": 3, "F": 1}
 
 
 def test_what_may_name_a_patient_is_not_shown() -> None:
@@ -240,7 +240,7 @@ def test_what_may_name_a_patient_is_not_shown() -> None:
 # ---- what a benchmark found
 
 
-SETTINGS = {"steps": 4000, "network": "unet", "log_every": 10, "learning_rate": 0.001}
+SETTINGS = {"steps": 4000, "network": "unet", "log_every": 10, "learning_rate": 0.001, "patch_size": [128, 128]}
 
 
 def study(name: str = "nodules", sites: tuple[str, ...] = ("north", "south", "west")) -> Study:
@@ -301,6 +301,9 @@ def test_what_was_not_as_in_this_training_is_said(tmp_path: Path) -> None:
     folder = benchmark(tmp_path / "bench")
     assert look(folder, steps=300)["differences"] == ["steps was 4000 there and is 300 here"]
     assert look(folder, log_every=7)["differences"] == []
+    assert look(folder, patch_size=128)["differences"] == []
+    other = look(folder, patch_size=[128, 64])["differences"]
+    assert other == ["patch_size was [128, 128] there and is [128, 64] here"]
     found = found_elsewhere(folder, study(), "vrex", {"weight": 10.0}, SETTINGS, "source-val")
     assert found["differences"] == ["vrex.weight was 1.0 there and is 10.0 here"]
     pd.DataFrame({"case": ["c-north", "c-south", "c-gone"]}).to_csv(folder / "covariates.csv", index=False)

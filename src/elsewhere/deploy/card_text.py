@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -14,12 +15,16 @@ NAMES = {
 
 DISTANCES = ("hd95", "assd")
 
-_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", **{c: "\\" + c for c in "\\`*[]|#"}})
+_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", **{c: "\\" + c for c in "\\`*#"}})
+
+_LINK = re.compile(r"\][(\[:]")
 
 
 def text(value: Any) -> str:
     """One line of plain text, whatever it holds."""
-    return " ".join(str(value).split()).translate(_MARKUP)
+    plain = " ".join(str(value).split()).translate(_MARKUP)
+    # Intervals keep their brackets; only what could be a link must not.
+    return plain.replace("[", "\\[").replace("]", "\\]") if _LINK.search(plain) else plain
 
 
 def several(names: Sequence[Any], word: str = "and") -> str:

@@ -260,7 +260,7 @@ def _config(
 def _flag(statistics: DevelopmentStatistics) -> str:
     if statistics.threshold is None or statistics.level_reached is None:
         return f"a score, and no flag: {statistics.reason}"
-    told = f" ({statistics.reason})" if statistics.reason else ""
+    told = f". {statistics.reason}" if statistics.reason else ""
     return (
         f"flagged above a score of {statistics.threshold:.2f}; of patients like the calibration patients, at most "
         f"{100 * statistics.level_reached:.2g} % are{told}"

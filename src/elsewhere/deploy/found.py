@@ -175,9 +175,18 @@ def _differences(spec: Mapping[str, Any], options: Mapping[str, Any], settings: 
     there = {**spec["settings"], **{f"{spec['method']}.{key}": value for key, value in spec["options"].items()}}
     here = {**settings, **{f"{spec['method']}.{key}": value for key, value in options.items()}}
     for key in sorted({*there, *here} - set(NOT_COMPARED)):
-        if _plain(there.get(key)) != _plain(here.get(key)):
+        if not _same(_plain(there.get(key)), _plain(here.get(key))):
             found.append(f"{key} was {there.get(key)} there and is {here.get(key)} here")
     return found
+
+
+def _same(one: Any, other: Any) -> bool:
+    """One number for all axes is the same as that number for each."""
+    if isinstance(one, list) and isinstance(other, int | float):
+        other = [other] * len(one)
+    elif isinstance(other, list) and isinstance(one, int | float):
+        one = [one] * len(other)
+    return bool(one == other)
 
 
 def _other_cases(folder: Path, study: Study) -> list[str]:

@@ -76,7 +76,9 @@ class _Seen:
                 truths.append(truth)
                 yield stored
 
-        self.sites, self.patients, self.unlike = [], [], []  # type: ignore[var-annotated]
+        self.sites: list[str] = []
+        self.patients: list[str] = []
+        self.unlike: list[bool | None] = []
         probabilities, target = [], []
         scores: dict[tuple[str, str], list[float]] = {}
         foreground = []

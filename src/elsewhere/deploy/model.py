@@ -157,8 +157,8 @@ class Model:
 
     def positive(self, prediction: Prediction) -> dict[str, bool]:
         """Of a classification: each class with a threshold, and whether its probability reaches it."""
-        at = {name: float(prediction.probabilities[self.classes.index(name)]) for name in self.thresholds}
-        return {name: at[name] >= threshold for name, threshold in self.thresholds.items()}
+        found = dict(zip(self.classes, prediction.probabilities, strict=True)) if self.task == "classification" else {}
+        return {name: bool(found[name] >= at) for name, at in self.thresholds.items() if name in found}
 
     def mask(self, prediction: Prediction) -> NDArray[Any]:
         """Of a segmentation: labels by the threshold of P(not background) instead of the most probable class.
@@ -168,7 +168,7 @@ class Model:
         if "foreground" not in self.thresholds:
             return np.asarray(prediction.labels)
         p = prediction.probabilities
-        best = (p[1:].argmax(axis=0) + 1).astype(np.asarray(prediction.labels).dtype)
+        best: NDArray[Any] = (p[1:].argmax(axis=0) + 1).astype(np.asarray(prediction.labels).dtype)
         best[1 - p[0] < self.thresholds["foreground"]] = 0
         return best
 
