@@ -1,0 +1,8 @@
+"""Charts as inline SVG: no script, no font, no colour of their own. Colours are classes (`c0` to `c7`) of the page."""
+
+from elsewhere.report.charts.curves import Line, curves
+from elsewhere.report.charts.dumbbell import Journey, dumbbell
+from elsewhere.report.charts.forest import Span, forest
+from elsewhere.report.charts.strips import Strip, strips
+
+__all__ = ["Journey", "Line", "Span", "Strip", "curves", "dumbbell", "forest", "strips"]

@@ -1,0 +1,134 @@
+"""The page: what stands on top, the sections below it, and the template that draws them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from elsewhere.benchmark.loading import Loaded
+from elsewhere.benchmark.spec import ORACLE
+from elsewhere.evidence.findings import Findings
+from elsewhere.report.blocks import Section
+from elsewhere.report.sections import (
+    calibration,
+    cases,
+    comparisons,
+    decisions,
+    doubt,
+    examples,
+    home,
+    runs,
+    scores,
+    subgroups,
+    training,
+)
+from elsewhere.report.sections.view import View
+
+
+@dataclass(frozen=True)
+class Page:
+    """A page.
+
+    Attributes:
+        title, heading: of the window, and on top.
+        answer: the sentence that everything below is behind.
+        lead: what was done, in a sentence.
+        warnings: what must not be overlooked.
+        methods: names and the numbers of their colours.
+        sections: in order.
+        footer: at the end.
+    """
+
+    title: str
+    heading: str
+    answer: str
+    lead: str
+    warnings: Sequence[str]
+    methods: Sequence[tuple[str, int]]
+    sections: Sequence[Section]
+    footer: str
+
+
+def render(page: Page) -> str:
+    """The HTML: one file, without script, that loads nothing. Everything from the data is escaped."""
+    environment = Environment(
+        loader=PackageLoader("elsewhere.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html").render(page=page)
+
+
+def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None = None) -> Page:
+    """The page of a benchmark or an evaluation.
+
+    Args:
+        loaded: the folder.
+        found: of each selection rule, in the order of the question; sections below the table are of the first.
+        prevalence: that was asked for.
+    """
+    first = found[0]
+    methods = list(dict.fromkeys(name for one in found for name in one.methods))
+    colours = {name: number for number, name in enumerate(methods)}
+    marks = warnings(loaded)
+    views = [View(one, colours, _of_rule(one.selection, marks), loaded.evaluation) for one in found]
+    sections: list[Section] = []
+    for number, view in enumerate(views):
+        end = "" if number == 0 else f"-{view.findings.selection}"
+        sections.append(scores.section(view, f"scores{end}"))
+        if not loaded.evaluation:
+            sections.append(comparisons.section(view, f"comparisons{end}"))
+    view = views[0]
+    sections += [
+        cases.section(view),
+        home.section(view),
+        calibration.section(view),
+        decisions.section(view, prevalence),
+        subgroups.section(view),
+        doubt.section(view),
+        training.section(loaded, colours),
+        examples.section(loaded, first.selection, colours),
+        runs.section(loaded),
+    ]
+    task = f"{first.task.capitalize()} in {loaded.question.get('dims', '?')}D."
+    lead = f"{task} Each column holds out one site: its images were sealed until the model was trained and frozen."
+    if loaded.evaluation:
+        lead = f"{task} The predictions were made elsewhere and are judged as they are, site by site."
+    version = loaded.question.get("versions", {}).get("elsewhere", "")
+    return Page(
+        f"{first.study}: leave one site out",
+        f"{first.study}: how do models do at a site that they have never seen?",
+        first.answer,
+        lead,
+        marks,
+        [(name, colours[name]) for name in methods],
+        sections,
+        f"Made by elsewhere {version}. The tables are in results.csv, cases.csv, comparisons.csv and evidence.json "
+        "beside this file.",
+    )
+
+
+def warnings(loaded: Loaded) -> list[str]:
+    """What must not be overlooked: failed and waiting runs, selection by the held-out site, older evaluations."""
+    runs_ = loaded.runs
+    failed = sum(run.error is not None for run in runs_)
+    waiting = sum(run.error is None and run.done is None for run in runs_)
+    found = []
+    if failed or waiting:
+        states = [f"{failed} of {len(runs_)} runs failed"] * bool(failed)
+        states += [f"{waiting} of {len(runs_)} runs are not finished"] * bool(waiting)
+        found.append(f"Not complete: {' and '.join(states)}; the same command goes on with them.")
+    if any(run.spec.oracle for run in runs_):
+        found.append(
+            "ORACLE: some models were selected by the held-out site itself, which nobody who deploys a model can do."
+        )
+    return found
+
+
+def _of_rule(selection: str, marks: Sequence[str]) -> list[str]:
+    """Those that belong on a rule's tables."""
+    return [mark for mark in marks if not mark.startswith("ORACLE") or selection == ORACLE]

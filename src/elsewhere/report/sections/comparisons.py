@@ -1,0 +1,144 @@
+"""Each method against ERM on the same patients: the forest plot of differences, the tests, the ranks."""
+
+from __future__ import annotations
+
+import math
+
+from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, sentence
+from elsewhere.evidence.findings_comparisons import LEVEL, Contrast
+from elsewhere.report.blocks import (
+    Block,
+    Cell,
+    Figure,
+    Figures,
+    Row,
+    Section,
+    Table,
+    Text,
+    limits,
+    name,
+    number,
+    p_value,
+)
+from elsewhere.report.charts import Span, forest
+from elsewhere.report.charts.forest import reach
+from elsewhere.report.sections.view import View
+
+MARKS = {"better": "good", "worse": "missing"}
+
+
+def section(view: View, name: str = "comparisons") -> Section:
+    """Differences from ERM."""
+    found = view.findings.comparisons
+    title = f"Each method against {found.baseline.upper()}"
+    if found.reason is not None or not found.contrasts:
+        return view.empty(name, title, found.reason or "no site has both finished yet")
+    blocks: list[Block] = [_forest(view), _table(view)]
+    if found.over_sites:
+        blocks.append(_over_sites(view))
+    return Section(name, title, blocks, selection=view.findings.selection)
+
+
+def _forest(view: View) -> Figures:
+    found = view.findings.comparisons
+    groups = {
+        site: [_span(view, one) for one in found.contrasts if one.held_out == site] for site in view.findings.sites
+    }
+    if found.over_sites:
+        groups["mean over these sites"] = [
+            Span(
+                one.method,
+                view.colours.get(one.method, 7),
+                one.mean.value,
+                one.mean.lo,
+                one.mean.hi,
+                f"{number(one.mean.value, view.digits, sign=True)} {limits(one.mean, sign=True)}",
+                (one.new_site.lo, one.new_site.hi),
+            )
+            for one in found.over_sites
+        ]
+    across = reach([span for spans in groups.values() for span in spans], [0.0])
+    figures = [
+        Figure(site, forest(spans, f"{view.metric} minus that of ERM, {site}", across=across, line_at=0.0))
+        for site, spans in groups.items()
+        if spans
+    ]
+    new = any(not math.isnan(one.new_site.lo) for one in found.over_sites)
+    return Figures(
+        figures,
+        [
+            f"{view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}. Thick line: for "
+            "these models; thin line: for these methods, had they been trained again. Upright line: no difference."
+            + " Over these sites the thin line is the prediction interval for a site like these."
+            * new
+        ],
+    )
+
+
+def _span(view: View, one: Contrast) -> Span:
+    value = one.models.value
+    text = f"{number(value, view.digits, sign=True)} {limits(one.models, sign=True)}, corrected p {p_value(one.p_holm)}"
+    wide = (one.training.lo, one.training.hi)
+    return Span(one.method, view.colours.get(one.method, 7), value, one.models.lo, one.models.hi, text, wide)
+
+
+def _table(view: View) -> Table:
+    found = view.findings.comparisons
+    rows = [
+        Row(
+            one.method,
+            [
+                name(one.held_out),
+                view.score(one.models, one.training, sign=True),
+                Cell(p_value(one.p)),
+                Cell(p_value(one.p_holm)),
+                Cell(number(one.better, 2)),
+                Cell(one.verdict, [one.reason] if one.reason else [], MARKS.get(one.verdict, "quiet") + " words"),
+            ],
+            view.colours.get(one.method),
+        )
+        for one in found.contrasts
+    ]
+    exact = all(one.exact for one in found.contrasts)
+    least = min((one.permutations for one in found.contrasts if not one.exact), default=0)
+    swaps = "all swaps were counted" if exact else f"all swaps where patients are few, else {least:,} drawn or more"
+    captions = [
+        sentence(THESE_MODELS),
+        sentence(THIS_METHOD).replace("[ ]", "( )", 1),
+        f"p: permutation test over the patients of a site, the two methods' answers swapped patient by patient, mean "
+        f"over seeds ({swaps}); of these models. Corrected: by Holm over all {found.hypotheses} tests of this table. "
+        f"Better or worse is said only where the corrected p is not above {LEVEL:g}.",
+        "P(better): probability that one more run of the method scores better than one more run of ERM with the same "
+        "new seed, on as many further patients of this site; 0.5 is even. It is not a p-value.",
+    ]
+    return Table(
+        f"differences of {view.metric} from ERM",
+        ["method", "held out", "difference", "p", "p, corrected", "P(better)", "verdict"],
+        rows,
+        captions,
+        view.warnings,
+    )
+
+
+def _over_sites(view: View) -> Block:
+    found = view.findings.comparisons
+    if not found.ranks:
+        return Text(["Ranks need a score of each method at every site."])
+    over = {one.method: one for one in found.over_sites}
+    new = any(not math.isnan(one.new_site.lo) for one in found.over_sites)
+    rows = []
+    for method, rank in sorted(found.ranks.items(), key=lambda item: item[1]):
+        one = over.get(method)
+        dash = Cell("–", mark="quiet")
+        cells = [Cell(number(rank, 2)), dash if one is None else view.score(one.mean, sign=True)]
+        if new:
+            cells.append(dash if one is None else Cell(limits(one.new_site, view.digits - 1, sign=True)))
+        cells.append(dash if one is None else Cell(f"{len(one.better_at)} / {len(one.worse_at)}"))
+        rows.append(Row(method, cells, view.colours.get(method)))
+    captions = [
+        f"Mean rank over {view.over}, 1 the best. No significance is given: so few sites cannot give one.",
+        "Difference: mean over these sites"
+        + (", for these methods (patients and training runs)." if view.findings.n_seeds > 1 else ", for these models."),
+    ]
+    head = ["method", "mean rank", "difference from ERM", *(["a site like these"] if new else []), "better / worse at"]
+    return Table("ranks over sites", head, rows, captions, view.warnings)

@@ -1,0 +1,108 @@
+"""Operating points: thresholds chosen on calibration patients, and what they do where nobody calibrated; lesions."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from elsewhere.evidence.estimands import THESE_MODELS, sentence
+from elsewhere.evidence.findings_decisions import DICE_RULE, DecisionAt
+from elsewhere.evidence.intervals import Interval
+from elsewhere.report.blocks import Block, Cell, Heading, Row, Section, Table, Text, name, number, percent
+from elsewhere.report.sections.view import View
+
+TITLE = "Operating points"
+
+RULES = {
+    "youden": "largest sensitivity + specificity",
+    "sensitivity:0.9": "sensitivity of at least 90 %",
+    DICE_RULE: "largest mean Dice",
+}
+
+
+def section(view: View, prevalence: float | None, name: str = "operating-points") -> Section:
+    """Sensitivity, specificity and predictive values at thresholds that the development sites chose."""
+    found = view.findings
+    blocks: list[Block] = []
+    if not found.decisions:
+        blocks.append(Text([f"Not here: {found.missing.get('decisions', '')}."]))
+    several = len({one.positive for one in found.decisions}) > 1
+    for positive in dict.fromkeys(one.positive for one in found.decisions):
+        for rule in dict.fromkeys(one.rule for one in found.decisions if one.positive == positive):
+            mine = [one for one in found.decisions if (one.positive, one.rule) == (positive, rule)]
+            title = f"{positive}: threshold for the {RULES.get(rule, rule)} on the calibration patients"
+            if not several:
+                blocks.append(Heading(title))
+            blocks.append(_table(view, mine, prevalence, title, folded=title if several else ""))
+    if found.task == "segmentation":
+        blocks.append(Heading("Lesions"))
+        blocks += [_lesions(view)] if found.detection else [Text([f"Not here: {found.missing.get('detection', '')}."])]
+    return Section(name, TITLE, blocks, selection=found.selection)
+
+
+def _table(view: View, some: Sequence[DecisionAt], prevalence: float | None, title: str, folded: str) -> Table:
+    voxels = some[0].dice is not None
+    given = any(one.at_prevalence for one in some)
+    home = any(one.home for one in some)
+    rows = []
+    for one in some:
+        cells = [name(one.held_out), _thresholds(one.thresholds)]
+        cells += [_share(one.away.get(name)) for name in ("sensitivity", "specificity")]
+        if home:
+            cells += [_share(one.home.get(name)) for name in ("sensitivity", "specificity")]
+        cells += [_share(one.away.get(name)) for name in ("ppv", "npv")]
+        if given:
+            cells += [_share(one.at_prevalence.get(name)) for name in ("ppv", "npv")]
+        if voxels:
+            cells += [_value(one.dice), _value(one.dice_at_half)]
+        cells.append(Cell(percent(one.prevalence)))
+        rows.append(Row(one.method, cells, view.colours.get(one.method)))
+    head = ["method", "held out", "threshold", "sensitivity", "specificity"]
+    head += [*(["sensitivity at home", "specificity at home"] if home else []), "PPV", "NPV"]
+    if given and prevalence is not None:
+        head += [f"PPV at {percent(prevalence)}", f"NPV at {percent(prevalence)}"]
+    head += [*(["Dice there", "Dice at 0.5"] if voxels else []), "prevalence"]
+    captions = [sentence(THESE_MODELS)]
+    if voxels:
+        captions.append("Of voxels, all cases of a site together: large images and large lesions count most.")
+    if not given and not voxels:
+        captions.append("PPV and NPV are at the site's own prevalence; --prevalence gives them at another.")
+    return Table(title, head, rows, captions, view.warnings, folded)
+
+
+def _lesions(view: View) -> Table:
+    several = len({one.lesion for one in view.findings.detection}) > 1
+    rows = []
+    for one in view.findings.detection:
+        cells = [name(one.held_out), *([name(one.lesion)] if several else []), _share(one.found.get("sensitivity"))]
+        cells += [_value(one.found.get(part), 2) for part in ("missed", "false", "true")]
+        rows.append(Row(one.method, cells, view.colours.get(one.method)))
+    head = ["method", "held out", *(["class"] if several else []), "found"]
+    head += ["missed a case", "false a case", "true a case"]
+    captions = [
+        sentence(THESE_MODELS),
+        "A lesion is a connected component of the mask. Found: any overlap with the prediction; false: a predicted "
+        "component that touches no lesion.",
+    ]
+    return Table("lesions found, missed and false", head, rows, captions, view.warnings)
+
+
+def _thresholds(values: Sequence[float]) -> Cell:
+    known = [value for value in values if not math.isnan(value)]
+    if not known:
+        return Cell("–", mark="quiet")
+    low, high = min(known), max(known)
+    return Cell(number(low, 2) if high - low < 0.005 else f"{number(low, 2)} to {number(high, 2)}")
+
+
+def _share(one: Interval | None) -> Cell:
+    if one is None or math.isnan(one.value):
+        return Cell("–", [one.reason] if one is not None and one.reason else [], "quiet")
+    return Cell(percent(one.value), [f"[{percent(one.lo)}, {percent(one.hi)}]" if one.lo == one.lo else "no interval"])
+
+
+def _value(one: Interval | None, digits: int = 3) -> Cell:
+    if one is None:
+        return Cell("–", mark="quiet")
+    interval = f"[{number(one.lo, digits - 1)}, {number(one.hi, digits - 1)}]" if one.lo == one.lo else "no interval"
+    return Cell(number(one.value, digits), [interval])
