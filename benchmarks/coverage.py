@@ -1,10 +1,10 @@
 """How often do the intervals of `elsewhere.evidence` hold the truth, and its tests find what is not there?
 
-Prints the tables of docs/explanation/intervals.md, in Markdown. Each number is a share of simulations, each with its
-own seed; a share p of n simulations has a standard error of sqrt(p (1 - p) / n).
+Prints the tables of docs/explanation/intervals.md, in Markdown. Each number is a share of simulations, in %; a share p
+of n simulations has a standard error of sqrt(p (1 - p) / n), which stands above each table.
 
-    python benchmarks/coverage.py --quick          # 200 simulations a number, a minute
-    python benchmarks/coverage.py                  # 2000 a number
+    python benchmarks/coverage.py --quick          # a tenth of the simulations
+    python benchmarks/coverage.py                  # the docs' tables
     python benchmarks/coverage.py --only sites     # one table
 """
 
@@ -13,242 +13,222 @@ from __future__ import annotations
 import argparse
 import math
 from collections.abc import Callable, Iterable, Sequence
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 from scipy import optimize, stats
 
-from coverage_worlds import Drawn, World, classified, crossed, dice, own_patients, several_cases
+from coverage_worlds import World, classified, crossed, dice, halves, held, own_patients, run_scores, several_cases
 from elsewhere.evidence import (
     Interval,
     RunScores,
-    compare,
     compare_sets,
     holm,
     interval_of,
     interval_over,
-    mean_scores,
+    method_set_interval,
     new_site_interval,
     patient_interval,
     probability_of_being_better,
     set_interval,
-    set_scores,
 )
-from elsewhere.evidence.runs import Parts, decompose
+from elsewhere.evidence.permutation import sign_flip
 
 LEVEL = 0.95
 FORMS: tuple[Literal["expanded", "percentile"], ...] = ("expanded", "percentile")
-TRUE_AUROC = 0.85
+SWAPS = 999
+"""Drawn a test: a test's level does not depend on it, only its power and p's exactness do."""
+
+Rows = Iterable[Sequence[object]]
 
 
-def generators(n: int, *key: int) -> Iterable[np.random.Generator]:
-    """One a simulation, the same whatever else is run."""
-    return (np.random.default_rng([*key, i]) for i in range(n))
-
-
-def table(title: str, n: int, head: Sequence[str], rows: Iterable[Sequence[object]], nominal: float) -> None:
+def table(title: str, n: int, head: Sequence[str], rows: Rows, nominal: float = LEVEL) -> None:
     """Print one table; rows as they are found."""
     error = 100 * math.sqrt(nominal * (1 - nominal) / n)
-    print(f"\n{title} {n} simulations a number, Monte Carlo standard error {error:.1f} at {100 * nominal:g}.\n")
+    print(f"\n{title} {n} simulations a number, standard error {error:.1f} at {100 * nominal:g}.\n")
     print("| " + " | ".join(head) + " |")
     print("|" + "---|" * len(head))
     for row in rows:
         print("| " + " | ".join(f"{100 * x:.1f}" if isinstance(x, float) else str(x) for x in row) + " |", flush=True)
 
 
-def run_scores(drawn: Drawn, metric: str) -> RunScores:
-    if drawn.values is not None:
-        return mean_scores(drawn.values, drawn.patients)
-    assert drawn.probabilities is not None
-    assert drawn.target is not None
-    return set_scores(drawn.probabilities, drawn.target, drawn.patients, metric)
+def method(n: int) -> None:
+    """This method at this site: the form, the usual form, and patients alone."""
+    lucks, n = (0.0, 0.3, 1.0, 3.0, 20.0), 5 * n
 
-
-def satterthwaite(parts: Parts) -> float:
-    """Half width of the usual interval: one t for the sum of the parts."""
-    private = parts.patients - parts.shared
-    s, p = parts.own_df, parts.patients_df
-    df = parts.variance**2 / (parts.own**2 / s + parts.patients**2 / p + private**2 / (s * p))
-    return float(stats.t.ppf((1 + LEVEL) / 2, max(df, 1.0)) * math.sqrt(parts.variance))
-
-
-def method_normal(n: int) -> None:
-    lucks = (0.0, 0.3, 1.0, 3.0, 20.0)
-
-    def rows() -> Iterable[Sequence[object]]:
-        for seeds in (2, 3, 5, 10):
-            for patients in (10, 30, 100):
-                cells: list[object] = []
-                for luck in lucks:
-                    world, held, widths, values = crossed(luck), np.zeros(3), [], []
-                    for generator in generators(n, 1, seeds, patients, round(10 * luck)):
-                        drawn = world.draw(generator, seeds, patients)
-                        scores = run_scores(drawn, "mean")
-                        found, parts = interval_of(scores, LEVEL), decompose([scores])[0]
-                        alone = stats.t.ppf((1 + LEVEL) / 2, patients - 1) * math.sqrt(parts.patients)
-                        halves = np.array([found.hi - found.value, satterthwaite(parts), alone])
-                        held += abs(found.value) <= halves
-                        widths.append(halves[0])
-                        values.append(found.value)
-                    wide = float(np.median(widths) / np.std(values) / stats.norm.ppf((1 + LEVEL) / 2))
-                    cells.append(" / ".join(f"{100 * share:.1f}" for share in held / n) + f" ({wide:.1f})")
-                yield (seeds, patients, *cells)
+    def cell(luck: float, seeds: int, patients: int) -> str:
+        world = crossed(luck)
+        found = halves(
+            world.draw(np.random.default_rng([1, seeds, patients, round(10 * luck)]), n, seeds, patients), LEVEL
+        )
+        shares = [held(found, half, world).mean() for half in (found.ours, found.satterthwaite, found.patients)]
+        wide = np.median(found.ours) / np.std(found.value) / stats.norm.ppf((1 + LEVEL) / 2)
+        return " / ".join(f"{100 * share:.1f}" for share in shares) + f" ({wide:.1f})"
 
     table(
-        "Method at a site, means of one case a patient, normal. In each cell: coverage of `method_interval` / of one "
-        "Satterthwaite t / of patients alone, and in brackets the median width of the first over that of the interval "
+        "**Method at a site**, means, one case a patient, normal. In each cell: coverage of `method_interval` / of one "
+        "Satterthwaite t / of patients alone, and in brackets the median width of the first, over that of the interval "
         "one could give if all variances were known. Columns: variance between runs, over the variance that patients "
         "give to the score of one run.",
-        n, ["seeds", "patients", *(f"runs {luck:g}" for luck in lucks)], rows(), LEVEL,
-    )  # fmt: skip
+        n,
+        ["seeds", "patients", *(f"runs {luck:g}" for luck in lucks)],
+        ((s, p, *(cell(luck, s, p) for luck in lucks)) for s in (2, 3, 5, 10) for p in (10, 30, 100)),
+    )
 
 
-def method_harder(n: int) -> None:
-    worlds: dict[str, tuple[World, tuple[float, float] | None]] = {
-        "Dice-like, skewed": (dice(), (0.0, 1.0)),
-        "several cases a patient": (several_cases(), None),
-        "own patients each seed": (own_patients(), None),
-        "AUROC 0.80": (classified(0.8), (0.0, 1.0)),
-        "AUROC 0.95": (classified(0.95), (0.0, 1.0)),
-        "accuracy 0.80": (classified(0.88, "accuracy"), (0.0, 1.0)),
+def harder(n: int) -> None:
+    """The same where data are less kind."""
+    worlds = {
+        "Dice-like, skewed": dice(),
+        "several cases a patient": several_cases(),
+        "own patients each seed": own_patients(),
     }
+    sets = {"AUROC 0.80": (0.8, 0), "AUROC 0.95": (0.95, 1)}
 
-    def rows() -> Iterable[Sequence[object]]:
-        for seeds in (2, 3, 5, 10):
-            for patients in (10, 20, 50, 100):
-                cells = []
-                for key, (world, bounds) in enumerate(worlds.values()):
-                    held = none = 0
-                    for generator in generators(n, 2, seeds, patients, key):
-                        drawn = world.draw(generator, seeds, patients)
-                        found = interval_of(run_scores(drawn, world.metric), LEVEL, bounds=bounds)
-                        none += math.isnan(found.lo)
-                        held += found.lo <= world.truth <= found.hi
-                    share = f"{100 * held / (n - none):.1f}" if none < n else "-"
-                    cells.append(share + (f" ({100 * none / n:.0f})" if none >= 0.005 * n else ""))
-                yield (seeds, patients, *cells)
+    def of_means(world: World, key: int, seeds: int, patients: int) -> float:
+        found = halves(world.draw(np.random.default_rng([2, seeds, patients, key]), n, seeds, patients), LEVEL)
+        return float(held(found, found.ours, world).mean())
+
+    def of_sets(truth: float, key: int, seeds: int, patients: int) -> str:
+        found = []
+        for i in range(n):
+            p, target = classified(np.random.default_rng([3, seeds, patients, key, i]), truth, seeds, patients)
+            found.append(method_set_interval(p, target, range(patients), "auroc", level=LEVEL))
+        return _share(found, truth)
 
     table(
-        "Method at a site, harder data; coverage of `method_interval` and `method_set_interval`. In brackets: % of "
-        "simulations in which it gives no interval, and says so (no error at all among so few patients).",
-        n, ["seeds", "patients", *worlds], rows(), LEVEL,
-    )  # fmt: skip
+        "**Method at a site**, harder data: coverage of `method_interval` and `method_set_interval`. In brackets: % of "
+        "simulations in which there is no interval, and the table says so (all patients right).",
+        n,
+        ["seeds", "patients", *worlds, *sets],
+        (
+            (
+                s,
+                p,
+                *(of_means(world, key, s, p) for key, world in enumerate(worlds.values())),
+                *(of_sets(truth, key, s, p) for truth, key in sets.values()),
+            )
+            for s in (2, 3, 10)
+            for p in (10, 20, 50)
+        ),
+    )
+
+
+def _share(found: Sequence[Interval], truth: float) -> str:
+    given = [one for one in found if not math.isnan(one.lo)]
+    none = 1 - len(given) / len(found)
+    share = np.mean([one.lo <= truth <= one.hi for one in given]) if given else math.nan
+    return f"{100 * share:.1f}" + (f" ({100 * none:.0f})" if none >= 0.005 else "")
 
 
 def models(n: int) -> None:
     """These models at this site: one model, patients drawn."""
-    mean = dice(0.0)
+    n, truth = n // 2, 0.85
 
-    def rows() -> Iterable[Sequence[object]]:
-        for patients in (5, 10, 20, 50, 100):
-            held, given = np.zeros(4), np.zeros(4)
-            for generator in generators(n, 3, patients):
-                values = mean.draw(generator, 1, patients).values
-                intervals = [patient_interval(values, range(patients), n_boot=1000, method=form) for form in FORMS]
-                intervals += _auroc_of_a_model(generator, patients)
-                truths = [mean.truth] * 2 + [TRUE_AUROC] * 2
-                held += [one.lo <= truth <= one.hi for one, truth in zip(intervals, truths, strict=True)]
-                given += [not math.isnan(one.lo) for one in intervals]
-            none = [f" ({100 * (1 - share):.0f})" if share < 0.995 else "" for share in given / n]
-            yield (patients, *(f"{100 * h / max(g, 1):.1f}{no}" for h, g, no in zip(held, given, none, strict=True)))
+    def row(patients: int) -> list[object]:
+        intervals: list[list[Interval]] = [[] for _ in range(4)]
+        for i in range(n):
+            generator = np.random.default_rng([4, patients, i])
+            values = generator.beta(8, 2, size=patients)
+            p, target = classified(generator, truth, 1, patients, luck=0.0)
+            for j, form in enumerate(FORMS):
+                intervals[j].append(patient_interval(values, range(patients), n_boot=1000, method=form))
+                intervals[2 + j].append(set_interval(p, target, range(patients), "auroc", n_boot=1000, method=form))
+        return [patients, *(_share(found, of) for found, of in zip(intervals, (0.8, 0.8, truth, truth), strict=True))]
 
     table(
-        "These models at this site: coverage of `patient_interval` and `set_interval` (1000 resamples), one model. "
+        "**These models at this site**: coverage of `patient_interval` and `set_interval` (1000 resamples), one model. "
         "In brackets: % of simulations without an interval, as a class is missing in too many resamples.",
-        n, ["patients", "Dice-like, expanded", "Dice-like, percentile", "AUROC 0.85, expanded",
-            "AUROC 0.85, percentile"], rows(), LEVEL,
-    )  # fmt: skip
-
-
-def _auroc_of_a_model(generator: np.random.Generator, patients: int) -> list[Interval]:
-    """Two normal classes, one fixed model: the truth is its own AUROC."""
-    target = (np.arange(patients) < round(0.4 * patients)).astype(int)
-    score = generator.normal(size=patients) + target * math.sqrt(2) * stats.norm.ppf(TRUE_AUROC)
-    p = 1 / (1 + np.exp(-score))
-    p = np.stack([1 - p, p], -1)
-    return [set_interval(p, target, range(patients), "auroc", n_boot=1000, method=form) for form in FORMS]
+        n,
+        ["patients", *(f"{what}, {form}" for what in ("Dice-like", "AUROC 0.85") for form in FORMS)],
+        (row(patients) for patients in (5, 10, 20, 50, 100)),
+    )
 
 
 def level(n: int) -> None:
     """Rejections at 5 % where there is no difference."""
-    nulls: dict[str, Callable[[np.random.Generator, int], tuple[np.ndarray, np.ndarray]]] = {
-        "normal": lambda g, p: (g.normal(size=(1, p)), g.normal(size=(1, p))),
-        "skewed scores": lambda g, p: (g.lognormal(size=(1, p)), g.lognormal(size=(1, p))),
-        "ties, half are 0": lambda g, p: (g.integers(0, 2, (1, p)) * 1.0, g.integers(0, 2, (1, p)) * 1.0),
-        "3 seeds": lambda g, p: (g.normal(size=p) + g.normal(size=(3, p)), g.normal(size=p) + g.normal(size=(3, p))),
-        "skewed differences of mean 0": lambda g, p: (g.exponential(size=(1, p)), np.ones((1, p))),
+    nulls: dict[str, Callable[[np.random.Generator, int], Any]] = {
+        "normal": lambda g, p: g.normal(size=p),
+        "skewed scores": lambda g, p: g.lognormal(size=p) - g.lognormal(size=p),
+        "ties, half are 0": lambda g, p: (g.integers(0, 2, p) - g.integers(0, 2, p)) * 1.0,
+        "skewed differences of mean 0": lambda g, p: g.exponential(size=p) - 1,
     }
 
-    def rows() -> Iterable[Sequence[object]]:
-        for patients in (5, 8, 12, 20, 50, 200):
-            cells: list[object] = []
-            for key, draw in enumerate(nulls.values()):
-                p = [compare(*draw(g, patients), range(patients), n_boot=1, seed=i).p
-                     for i, g in enumerate(generators(n, 4, patients, key))]  # fmt: skip
-                cells.append(float(np.mean(np.array(p) <= 0.05)))
-            for key, metric in enumerate(("auroc", "f1")):
-                world, p = classified(0.8, luck=0.0), []
-                few = max(n // 4, 1)
-                for i, g in enumerate(generators(few, 5, patients, key)):
-                    one, two = world.draw(g, 2, patients), world.draw(g, 2, patients)
-                    # Of another scale: a test that does not rank within the model would find that.
-                    other = np.stack([1 - two.probabilities[..., 1] ** 2, two.probabilities[..., 1] ** 2], -1)
-                    other = other if metric == "auroc" else two.probabilities
-                    found = compare_sets(one.probabilities, other, one.target, one.patients, metric, n_boot=1, seed=i)
-                    p.append(found.p)
-                cells.append(f"{100 * np.mean(np.array(p) <= 0.05):.1f}")
-            yield (patients, *cells)
+    def of_sums(draw: Callable[[np.random.Generator, int], Any], key: int, patients: int) -> float:
+        generators = (np.random.default_rng([5, patients, key, i]) for i in range(n))
+        p = [sign_flip(draw(g, patients), SWAPS, seed) for seed, g in enumerate(generators)]
+        return float(np.mean([one.p <= 0.05 for one in p]))
+
+    def of_sets(metric: str, key: int, patients: int) -> str:
+        found = 0
+        for i in range(n // 4):
+            generator = np.random.default_rng([6, patients, key, i])
+            (one, target), (two, _) = (classified(generator, 0.8, 2, patients, luck=0.0) for _ in range(2))
+            if metric == "auroc":  # of another scale: a test that did not rank within the model would find that
+                two = np.stack([1 - two[..., 1] ** 3, two[..., 1] ** 3], -1)
+            found += compare_sets(one, two, target, range(patients), metric, n_boot=1, seed=i).p <= 0.05
+        return f"{100 * found / (n // 4):.1f}"
 
     table(
-        "Level of the swap test at 5 %: % of simulations without a difference in which p <= 0.05. (The last two "
-        "columns are of a quarter of the simulations.)",
-        n, ["patients", *nulls, "AUROC, another scale", "F1"], rows(), 0.05,
-    )  # fmt: skip
+        "**Level of the swap test** at 5 %: % of simulations without a difference in which p ≤ 0.05; the last two "
+        "columns are of a quarter of the simulations.",
+        n,
+        ["patients", *nulls, "AUROC, another scale", "F1"],
+        (
+            (
+                p,
+                *(of_sums(draw, key, p) for key, draw in enumerate(nulls.values())),
+                *(of_sets(metric, key, p) for key, metric in enumerate(("auroc", "f1"))),
+            )
+            for p in (5, 8, 12, 20, 50, 200)
+        ),
+        0.05,
+    )
 
 
 def families(n: int) -> None:
     """Holm over methods and sites."""
 
-    def rows() -> Iterable[Sequence[object]]:
-        for hypotheses in (4, 20):
-            for patients in (8, 20, 50):
-                any_found = 0
-                for g in generators(n, 6, hypotheses, patients):
-                    base = g.normal(size=(1, patients))  # shared: the tests depend on each other
-                    p = [compare(g.normal(size=(1, patients)), base, range(patients), n_boot=1, hypotheses=hypotheses).p
-                         for _ in range(hypotheses)]  # fmt: skip
-                    any_found += bool((holm(p) <= 0.05).any())
-                yield (hypotheses, patients, any_found / n)
+    def any_found(tests: int, patients: int) -> float:
+        found = 0
+        for i in range(n):
+            generator = np.random.default_rng([7, tests, patients, i])
+            base = generator.normal(size=patients)  # shared: the tests depend on each other
+            p = [sign_flip(generator.normal(size=patients) - base, SWAPS, i).p for _ in range(tests)]
+            found += bool((holm(p) <= 0.05).any())
+        return found / n
 
     table(
-        "Family-wise error of `holm` at 5 %, all against one base.", n, ["tests", "patients", "any found"], rows(), 0.05
+        "**Family-wise error** of `holm` at 5 %, all tests against one base: % of simulations in which there is a find.",
+        n,
+        ["tests", "patients", "a find"],
+        ((tests, patients, any_found(tests, patients)) for tests in (4, 20) for patients in (8, 12, 50)),
+        0.05,
     )
 
 
 def sites(n: int) -> None:
     """A site like these."""
-    shares = (0.0, 0.25, 0.5, 0.75, 0.95)
+    shares, n = (0.0, 0.25, 0.5, 0.75, 0.95), n // 2
 
-    def rows() -> Iterable[Sequence[object]]:
-        for k in (5, 7, 10, 20):
-            cells = []
-            for share in shares:
-                held = np.zeros(2)
-                for g in generators(n, 7, k, round(100 * share)):
-                    errors = math.sqrt(share) * g.uniform(0.5, 1.5, k) / math.sqrt(13 / 12)
-                    tau = math.sqrt(1 - share)
-                    values = tau * g.normal(size=k) + errors * g.normal(size=k)
-                    new = tau * g.normal()
-                    found = new_site_interval(values, errors, LEVEL)
-                    held += [found.lo <= new <= found.hi, _plugged_in(values, errors, new)]
-                cells.append(" / ".join(f"{100 * x:.1f}" for x in held / n))
-            yield (k, *cells)
+    def cell(k: int, share: float) -> str:
+        held = np.zeros(2)
+        for i in range(n):
+            generator = np.random.default_rng([8, k, round(100 * share), i])
+            errors = math.sqrt(share) * generator.uniform(0.5, 1.5, k) / math.sqrt(13 / 12)
+            values = math.sqrt(1 - share) * generator.normal(size=k) + errors * generator.normal(size=k)
+            new = math.sqrt(1 - share) * generator.normal()
+            found = new_site_interval(values, errors, LEVEL)
+            held += [found.lo <= new <= found.hi, _plugged_in(values, errors, new)]
+        return " / ".join(f"{100 * x:.1f}" for x in held / n)
 
     table(
-        "A site like these: coverage of a further site's true score by `new_site_interval` / by plugging in Paule and "
-        "Mandel's tau^2 with t(k - 1). Columns: share of the sites' variance that is error.",
-        n, ["sites", *(f"{100 * share:g} % error" for share in shares)], rows(), LEVEL,
-    )  # fmt: skip
+        "**A site like these**: coverage of a further site's true score by `new_site_interval` / by plugging in Paule "
+        "and Mandel's variance between sites with t(k - 1). Columns: share of the sites' variance that is error.",
+        n,
+        ["sites", *(f"{100 * share:g} % error" for share in shares)],
+        ((k, *(cell(k, share) for share in shares)) for k in (5, 7, 10, 20)),
+    )
 
 
 def _plugged_in(values: np.ndarray, errors: np.ndarray, new: float) -> bool:
@@ -269,70 +249,72 @@ def _plugged_in(values: np.ndarray, errors: np.ndarray, new: float) -> bool:
     return bool(abs(new - mean) <= stats.t.ppf((1 + LEVEL) / 2, k - 1) * math.sqrt(tau2 + variance))
 
 
-def mean_over_sites(n: int) -> None:
+def over(n: int) -> None:
     """This method over these sites, and a new site from sites that are themselves estimated."""
+    n, world = n // 4, crossed(1.0)
 
-    def rows() -> Iterable[Sequence[object]]:
-        for k in (3, 6):
-            for seeds in (2, 3, 5):
-                for patients in (10, 30):
-                    cells = np.zeros(2)
-                    for g in generators(n, 8, k, seeds, patients):
-                        hard = g.normal(size=k + 1)  # the sites' true scores; the last is yet to come
-                        some = {}
-                        for j in range(k):
-                            values = crossed(1.0).draw(g, seeds, patients).values + hard[j]
-                            some[str(j)] = mean_scores(values, [f"{j} {i}" for i in range(patients)])
-                        found = interval_over(some, LEVEL)
-                        errors = [interval_of(one).error for one in some.values()]
-                        new = new_site_interval(np.array([one.value for one in some.values()]), np.array(errors), LEVEL)
-                        truth = hard[:k].mean()
-                        cells += [found.lo <= truth <= found.hi, new.lo <= hard[k] <= new.hi]
-                    shares = [f"{100 * x:.1f}" for x in cells / n]
-                    yield (k, seeds, patients, shares[0], shares[1] if k >= 5 else "none given")
+    def row(k: int, seeds: int, patients: int) -> list[object]:
+        held = np.zeros(2)
+        for i in range(n):
+            generator = np.random.default_rng([9, k, seeds, patients, i])
+            hard = generator.normal(size=k + 1)  # the sites' true scores; the last is yet to come
+            drawn = world.draw(generator, k, seeds, patients)
+            some = {}
+            for j in range(k):
+                one = run_scores(drawn, j)
+                some[j] = RunScores(one.values + hard[j], one.influence, tuple((j, p) for p in one.names), one.cases)
+            found = interval_over(some, LEVEL)
+            errors = [interval_of(one).error for one in some.values()]
+            new = new_site_interval(np.array([one.value for one in some.values()]), np.array(errors), LEVEL)
+            held += [found.lo <= hard[:k].mean() <= found.hi, new.lo <= hard[k] <= new.hi]
+        return [k, seeds, patients, held[0] / n, held[1] / n if k >= 5 else "none given"]
 
     table(
-        "Over sites (runs vary as much as patients do; sites have a standard deviation of 1, as patients have): "
-        "coverage of the mean over these sites by `over_sites(...).mean`, and of a further site by "
+        "**Over sites** (runs vary as much as patients do; sites have a standard deviation of 1, as patients have): "
+        "coverage of the mean over these sites by `over_sites(...).mean`, and of a further site's true score by "
         "`over_sites(...).new_site`.",
-        n, ["sites", "seeds", "patients a site", "these sites", "one like these"], rows(), LEVEL,
-    )  # fmt: skip
+        n,
+        ["sites", "seeds", "patients a site", "these sites", "one like these"],
+        (row(k, seeds, patients) for k in (3, 6) for seeds in (2, 3, 5) for patients in (10, 50)),
+    )
 
 
 def better(n: int) -> None:
     """Of further pairs of runs, how many lie where `better` says they do?"""
     asked = (0.6, 0.8, 0.9, 0.975)
 
-    def rows() -> Iterable[Sequence[object]]:
-        for seeds in (2, 3, 5, 10):
-            for patients in (10, 50):
-                cells = []
-                for luck in (0.0, 1.0):
-                    told = []
-                    for g in generators(n, 9, seeds, patients, round(luck)):
-                        scores = run_scores(crossed(luck).draw(g, seeds, patients), "mean")
-                        further = run_scores(crossed(luck).draw(g, 1, patients), "mean").value
-                        shifted = RunScores(scores.values - further, scores.influence, scores.names, scores.cases)
-                        told.append(probability_of_being_better(shifted))
-                    cells += [float(np.mean(np.array(told) <= p)) for p in asked]
-                yield (seeds, patients, *cells)
+    def cells(luck: float, seeds: int, patients: int) -> list[object]:
+        generator = np.random.default_rng([10, seeds, patients, round(luck)])
+        drawn, further = (
+            crossed(luck).draw(generator, n, seeds, patients),
+            crossed(luck).draw(generator, n, 1, patients),
+        )
+        told = []
+        for i in range(n):
+            one = run_scores(drawn, i)
+            shifted = one.values - further.sums[i].mean()
+            told.append(probability_of_being_better(RunScores(shifted, one.influence, one.names, one.cases)))
+        return [float(np.mean(np.array(told) <= p)) for p in asked]
 
     table(
-        "Probability of being better. A further pair of runs on further patients should lie above the limit that "
-        "is told to be passed with probability 60, 80, 90, 97.5 % about so often (more: careful). First four columns: "
-        "runs do not vary; last four: as much as patients.",
-        n, ["seeds", "patients", *(f"{100 * p:g} %" for p in asked * 2)], rows(), 0.9,
-    )  # fmt: skip
+        "**Probability of being better**: further pairs of runs on further patients that lie above the limit which, as "
+        "is told, they pass with 60, 80, 90, 97.5 %; more is careful. First four columns: pairs of runs do not vary; "
+        "last four: as much as patients.",
+        n,
+        ["seeds", "patients", *(f"{100 * p:g} %" for p in asked * 2)],
+        ((s, p, *cells(0.0, s, p), *cells(1.0, s, p)) for s in (2, 3, 5, 10) for p in (10, 50)),
+        0.9,
+    )
 
 
 TABLES: dict[str, Callable[[int], None]] = {
-    "method": method_normal,
-    "harder": method_harder,
     "models": models,
+    "method": method,
+    "harder": harder,
+    "sites": sites,
+    "over": over,
     "level": level,
     "families": families,
-    "sites": sites,
-    "over": mean_over_sites,
     "better": better,
 }
 
@@ -340,11 +322,10 @@ TABLES: dict[str, Callable[[int], None]] = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="+", choices=list(TABLES), default=list(TABLES))
-    parser.add_argument("--n", type=int, default=2000, help="simulations a number")
-    parser.add_argument("--quick", action="store_true", help="200 simulations a number")
+    parser.add_argument("--quick", action="store_true", help="a tenth of the simulations")
     options = parser.parse_args()
     for name in options.only:
-        TABLES[name](200 if options.quick else options.n)
+        TABLES[name](200 if options.quick else 2000)
 
 
 if __name__ == "__main__":

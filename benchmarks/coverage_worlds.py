@@ -1,4 +1,8 @@
-"""Simulated sites whose true score is known: patients and training runs are drawn, the truth is over both."""
+"""Simulated sites whose true score is known: patients and training runs are drawn, the truth is over both.
+
+A world of means draws many sites at once, as sums and counts of (sites, runs, patients): the form in which
+`elsewhere.evidence.means` holds them, so that thousands of intervals take a second.
+"""
 
 from __future__ import annotations
 
@@ -7,38 +11,39 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
+
+from elsewhere.evidence import Interval, RunScores, interval_of
 
 Array = np.ndarray[Any, Any]
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """What a benchmark would have of a site: scores (S, N) of cases, or probabilities (S, N, 2) and target (N,)."""
+class Means:
+    """Sums and numbers (sites, runs, patients) of the scores of each patient's cases; number 0: none of the run's."""
 
-    patients: Array
-    values: Array | None = None
-    probabilities: Array | None = None
-    target: Array | None = None
+    sums: Array
+    counts: Array
 
 
 @dataclass(frozen=True)
 class World:
-    """`draw(generator, seeds, patients)`, and the expected score over both."""
+    """`draw(generator, sites, runs, patients)`, the expected score, and its bounds."""
 
-    draw: Callable[[np.random.Generator, int, int], Drawn]
+    draw: Callable[[np.random.Generator, int, int, int], Means]
     truth: float
-    metric: str = "mean"
+    bounds: tuple[float, float] | None = None
 
 
 def crossed(luck: float, noise: float = 1.0) -> World:
     """Normal. Patients of variance 1, what a run does to a patient of variance noise^2, and runs whose variance is
     `luck` times that which patients give to the mean of one run's scores."""
 
-    def draw(generator: np.random.Generator, seeds: int, patients: int) -> Drawn:
-        runs = generator.normal(size=(seeds, 1)) * np.sqrt(luck * (1 + noise**2) / patients)
-        values = generator.normal(size=patients) + runs + noise * generator.normal(size=(seeds, patients))
-        return Drawn(np.arange(patients), values)
+    def draw(generator: np.random.Generator, sites: int, runs: int, patients: int) -> Means:
+        of_run = generator.normal(size=(sites, runs, 1)) * np.sqrt(luck * (1 + noise**2) / patients)
+        values = generator.normal(size=(sites, 1, patients)) + of_run
+        values = values + noise * generator.normal(size=(sites, runs, patients))
+        return Means(values, np.ones_like(values))
 
     return World(draw, 0.0)
 
@@ -46,56 +51,112 @@ def crossed(luck: float, noise: float = 1.0) -> World:
 def dice(luck: float = 0.02) -> World:
     """Like Dice: patients skewed, Beta(8, 2); runs of standard deviation `luck`; worse patients vary more by run."""
 
-    def draw(generator: np.random.Generator, seeds: int, patients: int) -> Drawn:
-        skill = generator.beta(8, 2, size=patients)
-        noise = generator.normal(size=(seeds, patients)) * 0.3 * (1 - skill)
-        return Drawn(np.arange(patients), skill + luck * generator.normal(size=(seeds, 1)) + noise)
+    def draw(generator: np.random.Generator, sites: int, runs: int, patients: int) -> Means:
+        skill = generator.beta(8, 2, size=(sites, 1, patients))
+        noise = generator.normal(size=(sites, runs, patients)) * 0.3 * (1 - skill)
+        values = skill + luck * generator.normal(size=(sites, runs, 1)) + noise
+        return Means(values, np.ones_like(values))
 
-    return World(draw, 0.8)
+    return World(draw, 0.8, (0.0, 1.0))
 
 
 def several_cases(luck: float = 0.3) -> World:
     """1 + Poisson(2) cases a patient, alike within a patient; patients with more cases score higher."""
 
-    def draw(generator: np.random.Generator, seeds: int, patients: int) -> Drawn:
-        n = 1 + generator.poisson(2, size=patients)
-        owner = np.repeat(np.arange(patients), n)
-        of_patient = generator.normal(size=patients) + 0.3 * (n - 3)
-        of_case = generator.normal(size=len(owner)) * 0.5
-        of_run = luck * generator.normal(size=(seeds, 1))
-        return Drawn(owner, of_patient[owner] + of_case + of_run + 0.7 * generator.normal(size=(seeds, len(owner))))
+    def draw(generator: np.random.Generator, sites: int, runs: int, patients: int) -> Means:
+        n = 1.0 + generator.poisson(2, size=(sites, 1, patients))
+        of_patient = generator.normal(size=n.shape) + 0.3 * (n - 3)
+        of_run = luck * generator.normal(size=(sites, runs, 1))
+        # Sums over n cases of what is a case's own, and of what a run does to a case.
+        of_cases = np.sqrt(n) * 0.5 * generator.normal(size=n.shape)
+        of_cases = of_cases + np.sqrt(n) * 0.7 * generator.normal(size=(sites, runs, patients))
+        return Means(n * (of_patient + of_run) + of_cases, np.broadcast_to(n, of_cases.shape))
 
     # The mean over cases: E[n 0.3 (n - 3)] / E[n], with var(n) = 2.
     return World(draw, 0.3 * 2 / 3)
 
 
 def own_patients(luck: float = 0.3, share: float = 0.4) -> World:
-    """The in-domain test: each seed has its own share of the patients, NaN for the others."""
+    """The in-domain test: each run has its own share of the patients, drawn anew."""
 
-    def draw(generator: np.random.Generator, seeds: int, patients: int) -> Drawn:
-        values = generator.normal(size=patients) + luck * generator.normal(size=(seeds, 1))
-        values = values + 0.5 * generator.normal(size=(seeds, patients))
-        for row in values:
-            row[generator.permutation(patients)[round(share * patients) :]] = np.nan
-        return Drawn(np.arange(patients), values)
+    def draw(generator: np.random.Generator, sites: int, runs: int, patients: int) -> Means:
+        values = generator.normal(size=(sites, 1, patients)) + luck * generator.normal(size=(sites, runs, 1))
+        values = values + 0.5 * generator.normal(size=(sites, runs, patients))
+        order = generator.random(size=values.shape).argsort(axis=2).argsort(axis=2)
+        mine = (order < round(share * patients)).astype(float)
+        return Means(values * mine, mine)
 
     return World(draw, 0.0)
 
 
-def classified(true_auroc: float, metric: str = "auroc", luck: float = 0.3, positives: float = 0.4) -> World:
-    """Scores of two classes, binormal; runs differ in how far they set the classes apart."""
-    patient, noise = 1.0, 0.5
-    width = np.sqrt(2 * (patient**2 + noise**2) + luck**2)
-    apart = float(stats.norm.ppf(true_auroc)) * width
+def classified(
+    generator: np.random.Generator, truth: float, runs: int, patients: int, luck: float = 0.3, positives: float = 0.4
+) -> tuple[Array, Array]:
+    """Probabilities (runs, patients, 2) and target of two normal classes whose expected AUROC is `truth`.
 
-    def draw(generator: np.random.Generator, seeds: int, patients: int) -> Drawn:
-        target = (np.arange(patients) < round(positives * patients)).astype(int)
-        of_patient = patient * generator.normal(size=patients)
-        far = apart + luck * generator.normal(size=(seeds, 1))
-        score = of_patient + noise * generator.normal(size=(seeds, patients)) + (target - 0.5) * far
-        p = 1 / (1 + np.exp(-score))
-        return Drawn(np.arange(patients), probabilities=np.stack([1 - p, p], -1), target=target)
+    Runs differ in how far they set the classes apart.
+    """
+    target = (np.arange(patients) < round(positives * patients)).astype(int)
+    noise = 0.5
+    apart = stats.norm.ppf(truth) * np.sqrt(2 * (1 + noise**2) + luck**2)
+    far = apart + luck * generator.normal(size=(runs, 1))
+    score = generator.normal(size=patients) + noise * generator.normal(size=(runs, patients)) + (target - 0.5) * far
+    p = special.expit(score)
+    return np.stack([1 - p, p], -1), target
 
-    # Accuracy: score and class of the same sign, far / 2 away from 0.
-    half = stats.norm.cdf(apart / 2 / np.sqrt(patient**2 + noise**2 + luck**2 / 4))
-    return World(draw, true_auroc if metric == "auroc" else float(half), metric)
+
+def run_scores(means: Means, site: int) -> RunScores:
+    """One of the sites, as `elsewhere.evidence.mean_scores` would make it of cases."""
+    sums, counts = means.sums[site], means.counts[site]
+    patients = sums.shape[1]
+    n = counts.sum(1, keepdims=True)
+    values = sums.sum(1) / n[:, 0]
+    without = (sums.sum(1, keepdims=True) - sums) / (n - counts)
+    some = (counts > 0).sum(1, keepdims=True)
+    influence = np.where(counts > 0, np.sqrt((some - 1) / some) * (values[:, None] - without), 0)
+    return RunScores(values, influence, tuple(range(patients)), counts.max(0).astype(np.int64))
+
+
+@dataclass(frozen=True)
+class Halves:
+    """Of many sites: mean over runs, and half widths of three intervals for it."""
+
+    value: Array
+    ours: Array
+    satterthwaite: Array
+    patients: Array
+
+
+def halves(means: Means, level: float) -> Halves:
+    """The form of `elsewhere.evidence.runs` for all sites at once, held against the library at some of them."""
+    sums, counts = means.sums, means.counts
+    runs, patients = sums.shape[1:]
+    n = counts.sum(2, keepdims=True)
+    m = sums.sum(2, keepdims=True) / n
+    some = (counts > 0).sum(2, keepdims=True)
+    without = (sums.sum(2, keepdims=True) - sums) / (n - counts)
+    influence = np.where(counts > 0, np.sqrt((some - 1) / some) * (m - without), 0)
+    together = influence.mean(1, keepdims=True)
+    of_patients = (together**2).sum((1, 2))
+    private = ((influence - together) ** 2).sum((1, 2)) / (runs - 1) / runs
+    own, shared = m[..., 0].var(1, ddof=1) / runs, np.maximum(of_patients - private, 0)
+    tail = (1 - level) / 2
+    t_runs, t_patients = (stats.t.isf(tail, df) for df in (runs - 1, patients - 1))
+    ours = np.sqrt(np.maximum(t_runs**2 * own + t_patients**2 * shared, t_patients**2 * of_patients))
+    for site in range(0, len(sums), max(1, len(sums) // 10)):
+        found: Interval = interval_of(run_scores(means, site), level)
+        assert np.allclose(found.hi - found.value, ours[site]), "not what the library gives"
+    variance = np.maximum(own + shared, of_patients)
+    rest = (runs - 1) * (patients - 1)
+    df = variance**2 / (own**2 / (runs - 1) + of_patients**2 / (patients - 1) + private**2 / rest)
+    usual = stats.t.isf(tail, np.maximum(df, 1)) * np.sqrt(variance)
+    return Halves(m[..., 0].mean(1), ours, usual, t_patients * np.sqrt(of_patients))
+
+
+def held(found: Halves, half: Array, world: World) -> Array:
+    """(sites,) whether the interval of this half width holds the truth; between bounds on the logit scale."""
+    value, truth = found.value, world.truth
+    if world.bounds == (0.0, 1.0):
+        half = half / (value * (1 - value))
+        value, truth = special.logit(value), special.logit(truth)
+    return np.asarray(np.abs(value - truth) <= half)
