@@ -199,7 +199,7 @@ def families(n: int) -> None:
         return found / n
 
     table(
-        "**Family-wise error** of `holm` at 5 %, all tests against one base: % of simulations in which there is a find.",
+        "**Family-wise error** of `holm` at 5 %, all tests against one base: % of simulations with a find.",
         n,
         ["tests", "patients", "a find"],
         ((tests, patients, any_found(tests, patients)) for tests in (4, 20) for patients in (8, 12, 50)),
