@@ -16,9 +16,9 @@ With d_b the mean confidence minus the share of right answers in bin b, and w_b 
 - Debiased ECE takes from each |d_b| what chance adds to a miscalibration of the size that the site shows. |d_b| is
   folded normal; were its true value m, its mean would be too large by folded(m, sqrt v_b) - m. For m stands the root
   mean square miscalibration over the bins, the root of the squared error above, or 0 where that is negative (our form;
-  Kumar et al. put |d_b| itself for m, which removes less than half of the bias of a calibrated model, this about three
-  quarters, and of a clearly miscalibrated one what they remove, nearly all). It may fall below 0: read that as 0. No
-  estimate of an absolute value is unbiased at 0; docs/explanation/calibration.md has the table.
+  Kumar et al. put |d_b| itself for m, which removes about 40 % of the bias of a calibrated model; this removes two
+  thirds to three quarters). It may fall below 0: read that as 0. No estimate of an absolute value is unbiased at 0;
+  docs/explanation/calibration.md has the table.
 """
 
 from __future__ import annotations
