@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import signal
 import subprocess
 import sys
@@ -10,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import yaml
+from rich.console import Console
 
 from benchmark import tiny
 from elsewhere.cli import main
+from elsewhere.cli.train import Display
 
 
 def run(*arguments: str, capsys: pytest.CaptureFixture[str]) -> tuple[int, str, str]:
@@ -79,6 +82,24 @@ def test_a_wrong_question_is_one_sentence(
 def test_method_and_out_must_be_given(study: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run("train", str(study), "--out", "x", capsys=capsys)[0] == 2
     assert run("train", str(study), "--method", "erm", capsys=capsys)[0] == 2
+
+
+@pytest.mark.parametrize("terminal", [True, False])
+def test_what_it_shows_while_it_trains(terminal: bool) -> None:
+    console = Console(file=io.StringIO(), force_terminal=terminal, width=100)
+    with Display(console) as display:
+        display.event({"kind": "say", "text": "study [bold]x"})
+        training = {"kind": "progress", "stage": "training", "steps": 50, "loss": 0.5, "metric": 0.7}
+        for step in range(1, 51):
+            display.event({**training, "step": step, "seconds_left": 50.0 - step})
+        display.event({"kind": "progress", "stage": "calibrating", "step": 1, "steps": 9})
+    said = console.file.getvalue()  # type: ignore[attr-defined]
+    assert "study [bold]x" in said
+    if not terminal:
+        lines = said.splitlines()
+        assert lines[1:] == ["1/50 training, loss 0.500, metric 0.700, 49 s left", "1/9 calibrating"]
+    else:
+        assert "50/50" in said or "1/9" in said
 
 
 @pytest.mark.slow

@@ -18,22 +18,22 @@ from elsewhere.deploy.predictor import Predictor
 from elsewhere.training.model_io import weights
 
 
-def model_folder(folder: Path, name: str = "unet", **config: Any) -> Path:
+def model_folder(folder: Path, name: str = "unet", dims: int = 2, **config: Any) -> Path:
     """A model of 3 classes with random weights; `config` goes into its config.yaml."""
-    model = deployed(name, patch=16 if name == "unet" else None)
+    model = deployed(name, dims, patch=16 if name == "unet" else None)
     made = folder.with_name(f"{folder.name}-made")
     made.mkdir(parents=True)
     (made / WEIGHTS).write_bytes(weights(model.method))
-    _statistics(Predictor(model)).save(made / DEVELOPMENT)
+    _statistics(Predictor(model), dims).save(made / DEVELOPMENT)
     plain = json.loads(json.dumps(model.config))
     plain |= {"format": FORMAT, "overlap": 0.5, "temperature": 2.0, "thresholds": {}, "conformal": {}}
     return write_folder(folder, made / WEIGHTS, plain | config, made / DEVELOPMENT, "# A card\n")
 
 
-def _statistics(predictor: Predictor) -> DevelopmentStatistics:
-    found = list(predictor.features(case(i) for i in range(8)))
+def _statistics(predictor: Predictor, dims: int) -> DevelopmentStatistics:
+    found = list(predictor.features(case(i, (32, 32, 16)[:dims]) for i in range(8)))
     features, inputs = (np.stack(part) for part in zip(*found, strict=True))
-    fitted = DevelopmentStatistics.fit(features[:4], inputs[:4], ["a", "b", "c", "d"], input_tolerance(1, 2))
+    fitted = DevelopmentStatistics.fit(features[:4], inputs[:4], ["a", "b", "c", "d"], input_tolerance(1, dims))
     return fitted.calibrate(features[4:], inputs[4:], ["e", "f", "g", "h"], 0.25)
 
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import copy
 import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
 import pytest
+from scipy import stats
 
 from elsewhere.deploy.card import write_card
 from elsewhere.deploy.card_text import interval, number, several, text
@@ -70,8 +71,9 @@ def elsewhere_found(**changes: Any) -> dict[str, Any]:
         return {"held_out": site, "split": split, "n_seeds": 3, **row(None, "dice", value, n)}
 
     rows = [one("north", "held-out", 0.74), one("south", "held-out", 0.52, 11), one("north", "in-domain", 0.8)]
-    return {"folder": "bench", "rows": rows, "estimand": "[ ]: for these models.", "missing": [], "differences": [],
-            **changes}  # fmt: skip
+    new_site = {"value": 0.63, "lo": None, "hi": None, "reason": "over these 2 held-out sites"}
+    return {"folder": "bench", "rows": rows, "estimand": "[ ]: for these models.", "new_site": new_site, "missing": [],
+            "differences": [], **changes}  # fmt: skip
 
 
 def cells(line: str) -> list[str]:
@@ -128,6 +130,7 @@ def test_elsewhere_is_by_site_with_estimand_and_differences() -> None:
     assert "| home, without north | Dice | 0.800 [0.76, 0.83] | 40 | 3 |" in told
     assert "In brackets: for these models." in told
     assert "2 held-out sites and no sample of all hospitals" in told
+    assert "No interval for one more site (over these 2 held-out sites)" in told
     assert "Not finished in the benchmark: west" in told
     assert "- steps was 300 there and is 4000 here" in told
     without = write_card(config())
@@ -249,12 +252,12 @@ def study(name: str = "nodules", sites: tuple[str, ...] = ("north", "south", "we
     return Study(name, Path(), None, "segmentation", 2, ("image",), classes, {}, cases, StudyConfig())
 
 
-def benchmark(folder: Path, **changes: Any) -> Path:
+def benchmark(folder: Path, sites: Sequence[str] = ("north", "south"), error: float = 0.1, **changes: Any) -> Path:
     """The two files of a benchmark's folder that are read."""
     folder.mkdir()
     results, runs = [], []
     for method in ("erm", "vrex"):
-        for site in ("north", "south"):
+        for site in sites:
             for seed in (0, 1):
                 spec = {"method": method, "fold": {"held_out": [site], "part": None}, "seed": seed,
                         "selection": ["source-val"], "settings": {**SETTINGS, "log_every": 50},
@@ -262,10 +265,10 @@ def benchmark(folder: Path, **changes: Any) -> Path:
                 runs.append({"folder": "x", "spec": spec})
             for split in ("held-out", "in-domain"):
                 for seed_name, value in (("0", 0.6), ("1", 0.7), ("all", 0.65)):
-                    score = value + 0.1 * (site == "north") - 0.2 * (method == "vrex")
+                    score = value + 0.03 * sites.index(site) ** 2 - 0.2 * (method == "vrex")
                     for name, metric in (("all", "dice"), ("all", "hd95"), ("all", "iou"), ("nodule", "dice")):
                         results.append([method, site, seed_name, "source-val", split, name, metric, score,
-                                        score - 0.1, score + 0.1, 40, 38])  # fmt: skip
+                                        score - error, score + error, 40, 38])  # fmt: skip
     plan = {"study": "nodules", "task": "segmentation", "classes": ["background", "nodule"], "runs": runs, **changes}
     (folder / "plan.json").write_text(json.dumps(plan))
     columns = ["method", "held_out", "seed", "selection", "split", "class", "metric", "value", "lo", "hi", "n_cases",
@@ -295,6 +298,19 @@ def test_a_benchmark_is_read_as_its_table_has_it(tmp_path: Path) -> None:
     assert found["rows"][0]["metric"] == "dice"
     assert "these models at this site" in found["estimand"]
     assert (found["folder"], found["missing"], found["differences"]) == ("bench", [], [])
+
+
+def test_from_five_sites_on_there_is_an_interval_for_one_more(tmp_path: Path) -> None:
+    assert "nothing is said about another below 5" in look(benchmark(tmp_path / "two"))["new_site"]["reason"]
+    five = tuple("abcde")
+    folder = benchmark(tmp_path / "five", five, 0.0)
+    found = found_elsewhere(folder, study(sites=five), "vrex", {"weight": 1.0}, SETTINGS, "source-val")["new_site"]
+    values = 0.45 + 0.03 * np.arange(5) ** 2
+    reach = stats.t.ppf(0.975, 4) * values.std(ddof=1) * np.sqrt(1 + 1 / 5)
+    limits = max(0, values.mean() - reach), min(1, values.mean() + reach)
+    assert (found["lo"], found["hi"]) == pytest.approx(limits, abs=1e-3)  # the mixture is over a grid
+    card = write_card(config(elsewhere=elsewhere_found(new_site={**found, "lo": 0.31, "hi": 0.92})))
+    assert "Dice would lie between 0.31 and 0.92" in section(card, "Elsewhere")
 
 
 def test_what_was_not_as_in_this_training_is_said(tmp_path: Path) -> None:

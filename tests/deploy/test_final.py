@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 import sys
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from elsewhere.deploy.model import Model, load
 from elsewhere.deploy.question import ask, difference
 from elsewhere.errors import RunError, SettingsError, StudyError
 from elsewhere.evidence.intervals import patient_interval
+from elsewhere.files import folder_lock
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Fold
 from elsewhere.study.seal import ROLES, Development, develop_all, seal
@@ -337,6 +339,28 @@ def test_killed_before_its_folder_is_removed(finished: Path, studies: Path, tmp_
     assert not make(studies / "discs", out).trained
     assert not (tmp_path / "MODEL.part").exists()
     assert stamp(out).keys() == stamp(finished).keys()
+
+
+def test_a_full_disk_is_said_and_the_same_command_goes_on(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(shutil, "copyfile", full)
+        with pytest.raises(RunError, match="the disk is full"):
+            make(studies / "discs", tmp_path / "MODEL")
+    assert not (tmp_path / "MODEL").exists()
+    assert make(studies / "discs", tmp_path / "MODEL").trained
+    check_folder(tmp_path / "MODEL")
+
+
+def test_two_at_once_are_refused(studies: Path, tmp_path: Path) -> None:
+    with folder_lock(tmp_path / "MODEL.part", "a test"):
+        with pytest.raises(RunError, match=r"MODEL\.part: a training is already running in this folder"):
+            make(studies / "discs", tmp_path / "MODEL")
+        assert not (tmp_path / "MODEL").exists()
 
 
 # ---- a network of one's own

@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import nibabel
 import numpy as np
 import pytest
 import torch
@@ -289,6 +290,26 @@ def test_file_array_and_case_get_the_same_answer(made: Path, tmp_path: Path) -> 
     assert by_file.case == "scan"
     two = list(model.predictions([stored, by_file.stored]))
     np.testing.assert_array_equal(two[1].probabilities, by_file.probabilities)
+
+
+def test_a_volume_is_the_same_by_file_and_by_array(tmp_path: Path) -> None:
+    """In axes of its own and at a spacing of its own; the mask comes back on its grid."""
+    folder = model_folder(tmp_path / "MODEL", dims=3)
+    reconfigured(folder, lambda config: config["preprocessing"].update(spacing=[1.0, 1.0, 2.0]))
+    model = load(folder, device="cpu")
+    voxels = case(7, (20, 18, 10)).image[0]
+    affine = np.array([[0, -2.0, 0, 5], [1.0, 0, 0, -3], [0, 0, 3.0, 0], [0, 0, 0, 1]])
+    nibabel.save(nibabel.Nifti1Image(voxels, affine), tmp_path / "scan.nii.gz")
+    by_file = model.predict(tmp_path / "scan.nii.gz")
+    by_array = model.predict(voxels, affine=affine)
+    np.testing.assert_allclose(by_array.probabilities, by_file.probabilities, atol=1e-6)
+    assert by_file.labels.shape == (20, 18, 10)  # type: ignore[union-attr]
+    assert by_file.stored.geometry.shape == (36, 20, 15)
+    straight = model.predict(voxels, spacing=(1.0, 2.0, 3.0))
+    assert straight.stored.geometry.shape == (20, 36, 15)
+    assert np.asarray(straight.labels).shape == (20, 18, 10)
+    with pytest.raises(StudyError, match="wanted a 4x4 matrix for a 3D array, and no spacing beside it"):
+        model.predict(voxels, affine=affine, spacing=(1.0, 2.0, 3.0))
 
 
 def test_an_image_that_does_not_fit_is_refused(made: Path, tmp_path: Path) -> None:

@@ -101,7 +101,7 @@ Figures at home say little about it: they are of patients of the same hospitals,
         table(["held out", "score", "value", "patients", "seeds"], rows),
         _mark(found["rows"]),
         f"These are {count(len(sites), 'held-out site')} and no sample of all hospitals: another site may be worse "
-        "than the worst of them.",
+        f"than the worst of them. {_new_site(found['new_site'], config['primary'])}",
     ]
     if found["missing"]:
         parts.append(f"Not finished in the benchmark: {several(found['missing'])} held out.")
@@ -109,6 +109,16 @@ Figures at home say little about it: they are of patients of the same hospitals,
         parts.append("**Not as in the training of this model**, so the figures are of models made otherwise:")
         parts.append(bullets(map(text, found["differences"])))
     return "\n\n".join(part for part in parts if part)
+
+
+def _new_site(found: Mapping[str, Any], metric: str) -> str:
+    if found["lo"] is None:
+        return f"No interval for one more site ({text(found['reason'])})."
+    return (
+        f"At one more site, if it were drawn like these, {metric_name(metric)} would lie between {found['lo']:.2f} and "
+        f"{found['hi']:.2f} (95 % prediction interval, random effects); whether a site is like these is not for "
+        "statistics to say."
+    )
 
 
 def decisions(config: Mapping[str, Any]) -> str:

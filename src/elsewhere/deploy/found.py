@@ -12,10 +12,12 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import pandas as pd
 
 from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
+from elsewhere.evidence.sites import new_site_interval
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -25,6 +27,9 @@ METRICS: Mapping[str, tuple[str, ...]] = {
     "classification": ("auroc", "balanced_accuracy", "brier"),
 }
 """On the card, the metric of selection first."""
+
+NORMAL = 1.96
+"""Standard errors on each side of a 95 % interval."""
 
 NOT_COMPARED = ("loggers", "log_every", "checkpoint_every", "device", "devices", "overlap")
 """Settings that do not make another model (`overlap` is of the windows of a prediction)."""
@@ -50,7 +55,8 @@ def found_elsewhere(
 
     Returns:
         Plain values: `folder` (its name), `rows` (held_out, split, metric, value, lo, hi, n_cases,
-        n_patients, n_seeds), `estimand` (a sentence on the intervals), `missing` (sites without a result),
+        n_patients, n_seeds), `estimand` (a sentence on the intervals), `new_site` (value, lo, hi,
+        reason: prediction interval of the first metric for one more site), `missing` (sites without a result),
         `differences` (sentences: what was not as in this training).
 
     Raises:
@@ -70,18 +76,19 @@ def found_elsewhere(
             f"{folder}: its models of {method} were not selected by {selection}, but by {', '.join(rules)}; give "
             f"--selection {rules[0]}, or run the benchmark with --selection {selection}"
         )
-    rows = _rows(folder, method, selection, METRICS[study.task])
     planned = list(dict.fromkeys("+".join(spec["fold"]["held_out"]) for spec in mine))
+    rows = [row for row in _rows(folder, method, selection, METRICS[study.task]) if row["held_out"] in planned]
     seen = {row["held_out"] for row in rows if row["split"] == "held-out"}
-    if not seen & set(planned):
+    if not seen:
         raise RunError(
             f"{folder}: no run of {method} is finished there; run its 'elsewhere benchmark' command again, or leave "
             "--benchmark away"
         )
     return {
         "folder": Path(folder).resolve().name,
-        "rows": [row for row in rows if row["held_out"] in planned],
+        "rows": rows,
         "estimand": sentence(THESE_MODELS),
+        "new_site": _new_site(rows, METRICS[study.task][0]),
         "missing": [site for site in planned if site not in seen],
         "differences": _differences(mine[0], options, settings) + _other_cases(folder, study),
     }
@@ -167,6 +174,15 @@ _NUMBERS = ("value", "lo", "hi")
 
 def _number(value: Any) -> float | None:
     return None if math.isnan(float(value)) else float(value)
+
+
+def _new_site(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
+    """Prediction interval for one more site; the error of a site's score is read off its interval."""
+    held_out = [row for row in rows if row["split"] == "held-out" and row["metric"] == metric]
+    columns = np.array([[row[name] for name in _NUMBERS] for row in held_out], dtype=np.float64).reshape(-1, 3)
+    errors = (columns[:, 2] - columns[:, 1]) / (2 * NORMAL)
+    found = new_site_interval(columns[:, 0], errors, bounds=(0.0, 1.0))
+    return {**{name: _number(getattr(found, name)) for name in _NUMBERS}, "reason": found.reason}
 
 
 def _differences(spec: Mapping[str, Any], options: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
