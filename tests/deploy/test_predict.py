@@ -7,6 +7,7 @@ import json
 import logging
 import os
 import shutil
+import weakref
 from pathlib import Path
 from typing import Any
 
@@ -179,6 +180,37 @@ def test_what_is_finished_is_kept_and_what_failed_is_tried_again(volumes: Path, 
     changed = go(volumes, tmp_path / "out", tmp_path / "in", probabilities=True)
     assert (changed.finished, changed.kept) == (3, 0)  # all lacked their probabilities
     assert go(volumes, tmp_path / "out", tmp_path / "in", probabilities=True).kept == 3
+
+
+def test_a_volume_is_let_go_before_the_next_is_read(
+    volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(4):
+        save_volume(tmp_path / "in" / f"{n}.nii.gz", ct_voxels(n), TURNED)
+    seen: list[weakref.ref[Any]] = []
+    held: list[int] = []
+    read_input = module.read_input
+
+    def watched(*arguments: Any) -> Any:
+        held.append(sum(one() is not None for one in seen))
+        stored = read_input(*arguments)
+        seen.append(weakref.ref(stored))
+        return stored
+
+    monkeypatch.setattr(module, "read_input", watched)
+    assert go(volumes, tmp_path / "out", tmp_path / "in").finished == 4
+    assert held == [0, 0, 0, 0]
+
+
+def test_ids_are_told_by_the_command_that_was_given_last(volumes: Path, tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct", ct_voxels())
+    for keep_ids in (False, True, False):
+        done = go(volumes, tmp_path / "out", folder, keep_ids=keep_ids)
+        told = ("1.2.3", str(folder)) if keep_ids else ("", "series-0001")
+        row = rows(tmp_path / "out")["series-0001"]
+        assert (row["series"], row["input"]) == told
+        assert row["mask"] == "masks/series-0001.dcm"
+    assert done.kept == 1
 
 
 def test_another_command_adds_to_the_table(volumes: Path, tmp_path: Path) -> None:

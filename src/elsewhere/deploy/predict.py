@@ -111,11 +111,12 @@ def predict_cases(
             paths, preprocessing, known=table.known(), out=out, keep_ids=keep_ids, allow_outside=allow_outside
         )
         segments = config["task"] == "segmentation"
-        waiting = [
-            one
-            for one in found.inputs
-            if not is_finished(table.rows.get(one.case), one, out, probabilities and segments)
-        ]
+        waiting, kept = [], []
+        for one in found.inputs:
+            finished = is_finished(table.rows.get(one.case), one, out, probabilities and segments)
+            (kept if finished else waiting).append(one)
+        for one in kept:  # what may be told of it is for this command to say
+            table.rows[one.case] = {**table.rows[one.case], **who(one)}
         write_maker(out, model, __version__)
         table.rewrite(())
         threads = None if jobs == 1 else max(1, available_cores() // jobs)
@@ -141,7 +142,7 @@ def predict_cases(
     return Predicted(
         table.path,
         finished=len(waiting) - len(errors),
-        kept=len(here) - len(waiting),
+        kept=len(kept),
         failed=errors,
         unlike=tuple(row["case"] for row in here if row["unlike"] == "true"),
         notes=found.notes,
