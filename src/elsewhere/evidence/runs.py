@@ -19,8 +19,8 @@ analysis of variance.
 
 This is Banerjee's (1961, Sankhya A 23:359) form for sums of independent mean squares, which holds at least its level
 whatever the ratio of the parts, if these are normal. It is wide with two runs (t(1) = 12.7), and that is the point: one
-Satterthwaite t for the sum, the usual choice, is narrower but holds the truth in only 87 % of cases where two or three
-runs differ more than patients do. What the form holds in simulation is in docs/explanation/intervals.md.
+Satterthwaite t for the sum, the usual choice, is narrower but holds the truth in only 88 % of cases where two runs
+differ much more than patients do. What the form holds in simulation is in docs/explanation/intervals.md.
 
 Where a score has bounds (AUROC: 0 and 1) the interval is taken on the logit scale between them, half width by the delta
 method at the mean over runs: symmetric limits reach beyond the bounds and hold too little near them (an AUROC of 0.95
