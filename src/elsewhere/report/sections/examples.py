@@ -69,7 +69,8 @@ def _folders(loaded: Loaded, selection: str) -> dict[tuple[str, str], Path]:
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
     with reading(folder / "examples.json", "delete the folder and write the report again"):
-        return list(json.loads((folder / "examples.json").read_text(encoding="utf-8")))
+        listed = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
+        return [{**one, "name": str(one["name"])} for one in listed]
 
 
 def _cases(folder: Path, listed: list[dict[str, Any]], loaded: Loaded, numbers: Iterator[int], side: int) -> list[Case]:
