@@ -196,7 +196,8 @@ def _one_hot(where: str, label: str, classes: Sequence[str]) -> NDArray[np.float
         index = int(label)
     else:
         raise StudyError(f"{where}: label '{label}' is no class; wanted one of {', '.join(classes)}")
-    return np.eye(len(classes))[index]
+    row: NDArray[np.float64] = np.eye(len(classes))[index]
+    return row
 
 
 def _notes(columns: Mapping[int, str], label: str | None, classes: Sequence[str]) -> tuple[str, ...]:

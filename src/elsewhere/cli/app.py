@@ -9,6 +9,8 @@ import typer
 
 from elsewhere import __version__
 from elsewhere.cli.benchmark import benchmark, demo, methods
+from elsewhere.cli.evaluate import evaluate
+from elsewhere.cli.export import export
 from elsewhere.cli.predict import predict
 from elsewhere.cli.report import report
 from elsewhere.cli.study import study_app
@@ -23,12 +25,13 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
-for command in (demo, methods, benchmark, train, report, predict):
+for command in (demo, methods, benchmark, train, report, predict, evaluate, export):
     app.command()(command)
 
 INTERRUPTED = 130
 
-MANY = ("--held-out", "--set", "--selection", "--column")  # options that take several values: --held-out A B
+MANY = ("--held-out", "--set", "--selection", "--column", "--local", "--subgroup")
+"""Options that take several values: --held-out A B."""
 
 
 @app.callback()

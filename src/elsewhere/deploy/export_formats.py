@@ -6,6 +6,7 @@ import copy
 import json
 import warnings
 from collections.abc import Callable, Mapping
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,8 @@ def write_torchscript(model: Deployed, path: Path, described: Mapping[str, Any])
     def trace() -> Any:
         with warnings.catch_warnings(), torch.no_grad():
             warnings.simplefilter("ignore")  # torch would rather have torch.export, and names every size it looks at
-            return torch.jit.trace(_Network(model), (trial_inputs(model)[1],), check_trace=False)
+            jit: Any = torch.jit
+            return jit.trace(_Network(model), (trial_inputs(model)[1],), check_trace=False)
 
     traced = _exportable(model, "TorchScript", trace)
     with warnings.catch_warnings():
@@ -52,8 +54,7 @@ def write_onnx(model: Deployed, path: Path, described: Mapping[str, Any]) -> tup
         RunError: it cannot be exported, or answers differently.
     """
     require_onnx("onnx", "onnxruntime")
-    import onnx
-
+    onnx = import_module("onnx")
     inputs = trial_inputs(model)
     axes = {"image": {0: "batch"}, "logits": {0: "batch"}}
     if inputs[-1].shape[2:] != inputs[0].shape[2:]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import warnings
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -33,8 +34,7 @@ def open_onnx(path: Path) -> Any:
         ModelError: the file is no ONNX model, or ONNX Runtime is not installed.
     """
     require_onnx("onnxruntime")
-    import onnxruntime
-
+    onnxruntime = import_module("onnxruntime")
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.inter_op_num_threads = 1
@@ -54,7 +54,8 @@ def load_torchscript(path: Path) -> torch.jit.ScriptModule:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", DeprecationWarning)  # torch would rather have torch.export
-            loaded = torch.jit.load(str(path), map_location="cpu")
+            load: Any = torch.jit.load
+            loaded = load(str(path), map_location="cpu")
     except (RuntimeError, ValueError) as error:
         raise ModelError(f"{path}: cannot be read as TorchScript ({first_line(error)})") from error
     assert isinstance(loaded, torch.jit.ScriptModule)
