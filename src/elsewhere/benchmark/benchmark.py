@@ -27,6 +27,7 @@ from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.files import folder_lock, write_text
+from elsewhere.methods import card
 from elsewhere.study.cache import Cache
 from elsewhere.study.description import describe, study_yaml
 from elsewhere.study.hashes import FileHashes
@@ -162,6 +163,7 @@ def _write_question(out: Path, study: Study, specs: Sequence[RunSpec]) -> None:
         "command": shlex.join(["elsewhere", *sys.argv[1:]]) if Path(sys.argv[0]).name == "elsewhere" else "",
         "written": time.strftime("%Y-%m-%d %H:%M:%S%z"),
         "versions": versions(),
+        "sees_unlabelled_target": sorted({spec.method for spec in specs if card(spec.trained_as).unlabelled_target}),
         "runs": [{"folder": str(spec.folder), "spec": spec.to_dict()} for spec in specs],
     }
     write_covariates(out, study)

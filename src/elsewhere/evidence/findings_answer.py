@@ -91,10 +91,10 @@ def _methods(found: Comparisons, n_sites: int) -> str:
         for verdict in ("better", "worse"):
             sure = [one.held_out for one in mine if one.verdict == verdict and one.of_methods]
             here = [one.held_out for one in mine if one.verdict == verdict and not one.of_methods]
-            if sure or here:
-                places = [_places(sure, n_sites)] if sure else []
-                places += [f"{_places(here, n_sites)} (these models only)"] if here else []
-                claims.append(f"{verdict} at {' and, '.join(places)}")
+            if sure:
+                claims.append(f"{verdict} at {_places(sure, n_sites)}")
+            if here:
+                claims.append(f"{verdict} for these models only at {_places(here, n_sites)}")
         if claims:
             told.append(f"{method} is {' and '.join(claims)}{_by(found, method)}")
         else:

@@ -162,7 +162,7 @@ def percent(value: float) -> str:
     """`93 %`; one digit more below 1 and above 99."""
     if math.isnan(value):
         return "–"
-    digits = 1 if 0 < value < 0.0995 or 0.99 < value < 1 else 0
+    digits = 1 if 0 < value < 0.0995 or 0.985 <= value < 1 else 0
     return f"{100 * value:.{digits}f} %"
 
 

@@ -19,6 +19,7 @@ from elsewhere.report.sections import (
     doubt,
     examples,
     home,
+    local,
     runs,
     scores,
     subgroups,
@@ -75,14 +76,15 @@ def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None 
     methods = list(dict.fromkeys(name for one in found for name in one.methods))
     colours = {name: number for number, name in enumerate(methods)}
     marks = warnings(loaded)
-    views = [View(one, colours, _of_rule(one.selection, marks), loaded.evaluation) for one in found]
+    sees = tuple(str(name) for name in loaded.question.get("sees_unlabelled_target", ()))
+    views = [View(one, colours, _of_rule(one.selection, marks), loaded.evaluation, sees) for one in found]
     sections: list[Section] = []
     for number, view in enumerate(views):
         end = "" if number == 0 else f"-{view.findings.selection}"
         sections.append(scores.section(view, f"scores{end}"))
         if not loaded.evaluation:
             sections.append(comparisons.section(view, f"comparisons{end}"))
-    view = views[0]
+    view, found_local = views[0], local.section(loaded)
     sections += [
         cases.section(view),
         home.section(view),
@@ -90,6 +92,7 @@ def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None 
         decisions.section(view, prevalence),
         subgroups.section(view),
         doubt.section(view),
+        *([found_local] if found_local is not None else []),
         training.section(loaded, colours),
         examples.section(loaded, first.selection, colours),
         runs.section(loaded),

@@ -68,7 +68,7 @@ def panels(
         if view.truth is None or view.prediction is None:
             continue
         masks = view.truth, view.prediction
-        for what, layer in (("truth and prediction", _outlines(*masks, (height, width))), ("error", _error(*masks))):
+        for what, layer in (("outlines", _outlines(*masks, (height, width))), ("error", _error(*masks))):
             size = f'width="{width}" height="{height}" preserveAspectRatio="none"'
             above = f'<image {size} href="{_png(layer)}"/>'
             dim = ' opacity="0.55"' if what == "error" else ""
@@ -78,9 +78,10 @@ def panels(
 
 
 def outline(labels: NDArray[np.integer], factor: int) -> NDArray[np.bool_]:
-    """(H, W) class indices to (H * factor, W * factor): the inner edge of every class, one or two pixels wide."""
+    """(H, W) class indices to (H * factor, W * factor): the inner edge of every class, wider where enlarged."""
     large = np.kron(labels, np.ones((factor, factor), dtype=labels.dtype))
-    thin = ndimage.minimum_filter(large, size=3) != ndimage.maximum_filter(large, size=3)
+    size = 3 if factor == 1 else 5
+    thin = ndimage.minimum_filter(large, size=size) != ndimage.maximum_filter(large, size=size)
     return np.asarray(thin & (large > 0))
 
 

@@ -43,26 +43,24 @@ def section(view: View, prevalence: float | None, name: str = "operating-points"
 def _table(view: View, some: Sequence[DecisionAt], prevalence: float | None, title: str, folded: str) -> Table:
     voxels = some[0].dice is not None
     given = any(one.at_prevalence for one in some)
-    home = any(one.home for one in some)
     rows = []
     for one in some:
         cells = [name(one.held_out), _thresholds(one.thresholds)]
-        cells += [_share(one.away.get(name)) for name in ("sensitivity", "specificity")]
-        if home:
-            cells += [_share(one.home.get(name)) for name in ("sensitivity", "specificity")]
-        cells += [_share(one.away.get(name)) for name in ("ppv", "npv")]
+        cells += [_share(one.away.get(part), one.home.get(part)) for part in ("sensitivity", "specificity")]
+        cells += [_share(one.away.get(part)) for part in ("ppv", "npv")]
         if given:
-            cells += [_share(one.at_prevalence.get(name)) for name in ("ppv", "npv")]
+            cells += [_share(one.at_prevalence.get(part)) for part in ("ppv", "npv")]
         if voxels:
             cells += [_value(one.dice), _value(one.dice_at_half)]
         cells.append(Cell(percent(one.prevalence)))
         rows.append(Row(one.method, cells, view.colours.get(one.method)))
-    head = ["method", "held out", "threshold", "sensitivity", "specificity"]
-    head += [*(["sensitivity at home", "specificity at home"] if home else []), "PPV", "NPV"]
+    head = ["method", "held out", "threshold", "sensitivity", "specificity", "PPV", "NPV"]
     if given and prevalence is not None:
         head += [f"PPV at {percent(prevalence)}", f"NPV at {percent(prevalence)}"]
     head += [*(["Dice there", "Dice at 0.5"] if voxels else []), "prevalence"]
     captions = [sentence(THESE_MODELS)]
+    if any(one.home for one in some):
+        captions.append("home: the same threshold in the in-domain test.")
     if voxels:
         captions.append("Of voxels, all cases of a site together: large images and large lesions count most.")
     if not given and not voxels:
@@ -95,10 +93,13 @@ def _thresholds(values: Sequence[float]) -> Cell:
     return Cell(number(low, 2) if high - low < 0.005 else f"{number(low, 2)} to {number(high, 2)}")
 
 
-def _share(one: Interval | None) -> Cell:
+def _share(one: Interval | None, home: Interval | None = None) -> Cell:
     if one is None or math.isnan(one.value):
         return Cell("–", [one.reason] if one is not None and one.reason else [], "quiet")
-    return Cell(percent(one.value), [f"[{percent(one.lo)}, {percent(one.hi)}]" if one.lo == one.lo else "no interval"])
+    small = [f"[{percent(one.lo)}, {percent(one.hi)}]" if one.lo == one.lo else "no interval"]
+    if home is not None and not math.isnan(home.value):
+        small.append(f"home {percent(home.value)}")
+    return Cell(percent(one.value), small)
 
 
 def _value(one: Interval | None, digits: int = 3) -> Cell:

@@ -51,7 +51,7 @@ def _table(view: View) -> Table:
             cells.append(_expected(view, total))
         if at_home:
             cells += _home(view, total, [one for one in mine if one is not None], len(found.sites))
-        rows.append(Row(method, cells, view.colours.get(method), _stamps(method)))
+        rows.append(Row(method, cells, view.colours.get(method), _stamps(view, method)))
     return Table(
         f"{view.metric} by method and held-out site", head, rows, _captions(view, new_site, at_home), view.warnings
     )
@@ -71,8 +71,9 @@ def _home(view: View, total: OverallScore | None, mine: list[Score], n_sites: in
     return [view.score(home), view.score(gap, sign=True)]
 
 
-def _stamps(method: str) -> list[str]:
-    return ["trained within the site"] if method == REFERENCE else []
+def _stamps(view: View, method: str) -> list[str]:
+    stamps = ["trained within the site"] if method == REFERENCE else []
+    return [*stamps, *(["sees unlabelled target"] if method in view.sees_target else [])]
 
 
 def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
@@ -99,6 +100,9 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
             + " Only cases that one of its trainings judged are ranked against each other."
             * (found.metric in RANKING)
         )
+    if view.sees_target:
+        names = ", ".join(view.sees_target)
+        lines.append(f"Unlabelled images of the held-out site are seen in training by: {names}; the others see none.")
     if any(math.isnan(one.models.lo) and not math.isnan(one.models.value) for one in found.scores):
         lines.append(
             "no interval: one patient, or so few patients of a class that the metric is undefined in more than 10 % of "

@@ -25,12 +25,14 @@ class View:
         colours: number of each method's colour.
         warnings: sentences that belong on every table.
         evaluation: predictions made elsewhere, without training and home.
+        sees_target: methods that see unlabelled target images in training.
     """
 
     findings: Findings
     colours: Mapping[str, int]
     warnings: Sequence[str] = ()
     evaluation: bool = False
+    sees_target: Sequence[str] = ()
 
     @property
     def metric(self) -> str:
