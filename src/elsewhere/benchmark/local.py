@@ -149,8 +149,9 @@ def summarise(table: pd.DataFrame, undecided: dict[tuple[str, str, int], int]) -
     """Mean and middle 95 % over the resamples, of the value and of its change from n = 0 in the same resample."""
     rows = []
     base = table[table["n"] == 0].set_index(["site", "what", "metric", "resample"])["value"]
-    for key, group in table.groupby(["site", "what", "metric", "n"], sort=False):
-        site, what, metric, n = str(key[0]), str(key[1]), str(key[2]), int(key[3])  # type: ignore[index]
+    for _, group in table.groupby(["site", "what", "metric", "n"], sort=False):
+        first = group.iloc[0]
+        site, what, metric, n = str(first["site"]), str(first["what"]), str(first["metric"]), int(first["n"])
         values = group.set_index(["site", "what", "metric", "resample"])["value"]
         changes = values - base.reindex(values.index)
         row = {"site": site, "what": what, "metric": metric, "n": n, "resamples": int(values.notna().sum())}
@@ -177,8 +178,8 @@ def print_local(console: Console, summary: pd.DataFrame, asked: Local) -> None:
     numbers = sorted(set(asked.numbers))
     for n in numbers:
         table.add_column(f"{n} patients", justify="right")
-    for key, group in summary.groupby(["site", "what", "metric"], sort=False):
-        site, what, metric = (str(name) for name in key)  # type: ignore[attr-defined]
+    for _, group in summary.groupby(["site", "what", "metric"], sort=False):
+        site, what, metric = (str(group.iloc[0][name]) for name in ("site", "what", "metric"))
         if metric not in SHOWN[what]:
             continue
         by_n = group.set_index("n")

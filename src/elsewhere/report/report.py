@@ -46,7 +46,9 @@ def write_report(
         SettingsError: metric, prevalence or a covariate make no sense for it.
     """
     loaded = load(folder)
-    question = Question(metric, prevalence, tuple(Wanted.parse(text) for text in subgroups))
+    # An evaluation of labels says what it can be looked at by: without probabilities there is no AUROC.
+    asked = metric or loaded.question.get("primary")
+    question = Question(asked, prevalence, tuple(Wanted.parse(text) for text in subgroups))
     found = findings_of(loaded, question)
     where = loaded.folder
     write_text(where / REPORT, render(page_of(loaded, found, prevalence)))
