@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
 
 import pytest
-
-sys.path.append(str(Path(__file__).parent / "benchmark"))
-
-import given
 from typer.testing import CliRunner
 
+from benchmark import given
 from elsewhere.cli import app, spread_values
 from elsewhere.errors import ElsewhereError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
-import tiny
 from numpy.typing import NDArray
 
+from benchmark import tiny
 from elsewhere.study.study import Study, open_study
 
 SIX = {"A": 6, "B": 6}
