@@ -113,7 +113,7 @@ def swap(difference: Callable[[NDArray[np.float64]], NDArray[np.float64]], patie
         patients: how many.
         n: swaps to draw where there are too many to count.
         seed: of the draws.
-        block: swaps at a time; the result does not depend on it.
+        block: swaps at a time, at most; the result does not depend on it.
     """
     found = float(difference(np.ones((1, patients)))[0])
     if np.isnan(found):
@@ -123,7 +123,7 @@ def swap(difference: Callable[[NDArray[np.float64]], NDArray[np.float64]], patie
     n = 2 ** (patients - 1) if exact else n
     generator, far, done = np.random.default_rng(seed), 0, 0
     while done < n:
-        rows = min(block, n - done)
+        rows = min(block, max(64, done), n - done)  # most drawings end early: begin with few
         if exact:
             # The bits of a count; the first patient always stays, for the others' mirror images are as far.
             bits = np.arange(done, done + rows)[:, None] >> np.arange(patients - 1) & 1
