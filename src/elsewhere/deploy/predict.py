@@ -119,6 +119,7 @@ def predict_cases(
             table.rows[one.case] = {**table.rows[one.case], **who(one)}
         write_maker(out, model, __version__)
         table.rewrite(())
+        jobs = max(1, min(jobs, len(waiting)))
         threads = None if jobs == 1 else max(1, available_cores() // jobs)
         work = Work(model, trust, device, out, probabilities and segments, threads)
         chunk = 1 if segments else max(1, min(IMAGES_AT_ONCE, -(-len(waiting) // jobs)))
@@ -126,7 +127,7 @@ def predict_cases(
             if jobs == 1:
                 _loaded[model, device] = loaded
             del loaded  # the workers have their own
-            with Workers(work, lost, min(jobs, max(1, len(waiting))) if jobs > 1 else 1, chunk) as workers:
+            with Workers(work, lost, jobs, chunk) as workers:
                 done = 0
                 for rows in workers.map(waiting):
                     for row in rows:

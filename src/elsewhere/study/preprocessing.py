@@ -126,18 +126,18 @@ class Preprocessing(_Frozen):
             if stats is None:
                 raise ValueError("intensity 'image-zscore' needs the mean and std of the case")
             own = Stats.of(stats) if isinstance(stats, StoredCase) else stats
-            return self._zscore(out, own.mean, own.std)
+            return self._zscore(out, own.mean, own.std, in_place=out is not image)
         if self.mean is None or self.std is None:
             raise ValueError(f"intensity '{self.intensity}' needs mean and std")
         if self.clip is not None:
             low, high = torch.tensor(self.clip, device=out.device).unbind(1)
             out = out.clamp(self._spread(low, out), self._spread(high, out))
-        return self._zscore(out, torch.tensor(self.mean), torch.tensor(self.std))
+        return self._zscore(out, torch.tensor(self.mean), torch.tensor(self.std), in_place=out is not image)
 
-    def _zscore(self, image: Tensor, mean: Tensor, std: Tensor) -> Tensor:
+    def _zscore(self, image: Tensor, mean: Tensor, std: Tensor, *, in_place: bool) -> Tensor:
         std = torch.where(std > 1e-6 * mean.abs(), std, torch.ones_like(std))
         mean, scale = self._spread(mean, image), self._spread(1 / std, image)
-        return (image - mean).mul_(scale)
+        return (image.sub_(mean) if in_place else image - mean).mul_(scale)
 
     def _spread(self, values: Tensor, image: Tensor) -> Tensor:
         """(C,) or (B, C) to the shape that broadcasts over `image`."""

@@ -12,6 +12,7 @@ from elsewhere.errors import SettingsError
 from elsewhere.tasks.base import Task
 from elsewhere.tasks.classification import Classification
 from elsewhere.tasks.segmentation import Segmentation
+from elsewhere.tasks.windows import slide
 
 ON_DEVICE_BYTES = 2 * 2**30
 """Above this, the overlapping windows of an image on an accelerator are summed up in main memory."""
@@ -55,10 +56,10 @@ def predict(
 ) -> Tensor:
     """Probabilities of an image, by sliding windows where it is larger than a patch.
 
-    Windows are weighted by a Gaussian of their centre (MONAI's `sliding_window_inference`) and averaged as logits, as
-    nnU-Net does. An image that fits into a patch is padded to it and seen whole; without `patch_size` it is seen
-    whole at any size, padded to what the network can halve. Padding is symmetric, with 0. Memory: one batch of
-    windows plus one map of logits. Nothing random happens, and the mode of `model` is left as it is.
+    Windows are weighted by a Gaussian of their centre and averaged as logits, as nnU-Net does (see `windows`). An image
+    that fits into a patch is padded to it and seen whole; without `patch_size` it is seen whole at any size, padded to
+    what the network can halve. Padding is symmetric, with 0. Memory: one batch of windows plus one map of logits.
+    Nothing random happens, and the mode of `model` is left as it is.
 
     Args:
         model: normalised image to logits, (B, K, *spatial) or (B, K).
@@ -87,10 +88,19 @@ def predict(
         elif all(n <= p for n, p in zip(spatial, patch_size, strict=True)):
             logits = _whole(model, image, tuple(patch_size))
         else:
-            logits = _windows(model, image, tuple(patch_size), n_outputs, overlap, windows)
-        if n_outputs is not None and logits.shape[1] != n_outputs:
-            raise SettingsError(f"the network gives {logits.shape[1]} outputs, the task has {n_outputs} classes")
+            big = image.numel() // image.shape[1] * (n_outputs or 2) * 4 > ON_DEVICE_BYTES
+            averaged = slide(model, image, patch_size, overlap, windows, torch.device("cpu") if big else image.device)
+            if averaged is not None:
+                _require_outputs(averaged, n_outputs)
+                return torch.softmax(averaged, 1, out=averaged)  # it is our own, and may be large
+            logits = _whole(model, image, spatial)
+        _require_outputs(logits, n_outputs)
         return logits.softmax(1)
+
+
+def _require_outputs(logits: Tensor, n_outputs: int | None) -> None:
+    if n_outputs is not None and logits.shape[1] != n_outputs:
+        raise SettingsError(f"the network gives {logits.shape[1]} outputs, the task has {n_outputs} classes")
 
 
 def _halvable(spatial: tuple[int, ...], multiple_of: Sequence[int] | int) -> tuple[int, ...]:
@@ -115,30 +125,3 @@ def _whole(model: nn.Module, image: Tensor, size: tuple[int, ...]) -> Tensor:
     for axis, (b, n) in enumerate(zip(before, spatial, strict=True), start=2):
         logits = logits.narrow(axis, b, n)
     return logits
-
-
-def _windows(
-    model: nn.Module, image: Tensor, patch: tuple[int, ...], n_outputs: int | None, overlap: float, windows: int
-) -> Tensor:
-    from monai.inferers import sliding_window_inference
-
-    def logits(window: Tensor) -> Tensor:
-        out: Tensor = model(window).float()
-        if out.ndim == 2:
-            raise _WholeImageOnlyError
-        return out
-
-    outputs = n_outputs or 2
-    big = image.numel() // image.shape[1] * outputs * 4 > ON_DEVICE_BYTES
-    try:
-        found = sliding_window_inference(
-            image, patch, windows, logits, overlap=overlap, mode="gaussian", device="cpu" if big else image.device
-        )
-    except _WholeImageOnlyError:
-        return _whole(model, image, tuple(image.shape[2:]))
-    assert isinstance(found, Tensor)
-    return found
-
-
-class _WholeImageOnlyError(Exception):
-    """The model gives one answer an image: there is nothing to slide."""
