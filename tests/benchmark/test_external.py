@@ -16,6 +16,7 @@ import tiny
 import torch
 import yaml
 from rich.console import Console
+from scipy import special
 from sklearn import metrics
 
 from elsewhere import tasks
@@ -171,6 +172,20 @@ def test_a_model_and_its_export_agree(tmp_path: Path) -> None:
         Evaluated(study, tmp_path / "untrusted", model=path)
     with pytest.raises(SettingsError, match=r"the model's config.yaml says how images are preprocessed"):
         Evaluated(study, tmp_path / "set", model=model, changes=["size=64"])
+
+
+def test_a_temperature_is_applied_as_it_is_in_use(tmp_path: Path) -> None:
+    study = given.labels_study(tmp_path / "study")
+    plain = classifier(tmp_path / "plain", study)
+    calibrated = load_model(classifier(tmp_path / "calibrated", study, temperature=2.0))
+    path = export_model(calibrated, "torchscript", tmp_path / "net.ts").path
+    names = ["probability:dark", "probability:light"]
+    found = [
+        pd.read_parquet(Evaluated(study, tmp_path / str(i), model=model, trust=True).out / "predictions.parquet")[names]
+        for i, model in enumerate((plain, path))
+    ]
+    np.testing.assert_allclose(found[1], special.softmax(np.log(found[0]) / 2, axis=1), atol=1e-5)
+    assert any("temperature, 2, is applied" in note for note in json.loads((tmp_path / "1" / "notes.json").read_text()))
 
 
 def test_what_a_model_has_seen_is_told(tmp_path: Path) -> None:

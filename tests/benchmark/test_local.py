@@ -142,7 +142,7 @@ def test_where_patients_cannot_decide_all_stays() -> None:
     positive = [i for i, target in enumerate(material.target) if target == 1][:1]
     local = np.zeros(40, bool)
     local[positive] = True
-    found = redone(material, local, ~local, 1.0)
+    found = redone(material, local, ~local)
     assert found["threshold"] == (at_threshold(material, ~local, 0.5), False)
     assert found["temperature"][1]
 
@@ -166,7 +166,7 @@ def test_the_tables(tmp_path: Path) -> None:
     small.site = "B"
     out = io.StringIO()
     asked = Local((5, 10), resamples=7)
-    asked.run(tmp_path, [material, small], exam(), Console(file=out, width=200), None)
+    asked.run(tmp_path, [material, small], Console(file=out, width=200), None)
     table = pd.read_csv(tmp_path / "local.csv")
     assert list(table) == ["site", "what", "n", "resample", "metric", "value"]
     assert set(table["site"]) == {"A"}

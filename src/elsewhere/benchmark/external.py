@@ -124,7 +124,7 @@ def run_evaluation(
         _write_question(out, opened, exam, method, notes)
         print_evaluation(console, opened, exam, method, results)
         if local is not None:
-            local.run(out, material, exam, console, _tuner(exam, store, local))
+            local.run(out, material, console, _tuner(exam, store, local))
         for note in notes:
             console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
     return out

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -16,6 +16,7 @@ from elsewhere.benchmark.given_names import listed
 from elsewhere.benchmark.given_table import NEED_PROBABILITIES, Table, read_table
 from elsewhere.benchmark.scoring import Extras, Judged, classified, segmented
 from elsewhere.errors import StudyError
+from elsewhere.evidence.temperature import scaled
 from elsewhere.study.case import Case, Picture, StoredCase
 from elsewhere.study.study import Study
 
@@ -53,7 +54,7 @@ class Exam:
         about: plain values for `plan.json`.
         metrics_missing: metrics that cannot be computed.
         seen: site -> what is known of its part in the training.
-        tunable: what judges with a model of ours, which can be trained on; None for anything else.
+        tunable: the model, where it is ours and can be trained on; None for anything else.
     """
 
     judging: Judging
@@ -64,7 +65,7 @@ class Exam:
     about: Mapping[str, Any]
     metrics_missing: tuple[str, ...] = ()
     seen: Mapping[str, str] = field(default_factory=dict)
-    tunable: Judge | None = None
+    tunable: RunModel | None = None
 
 
 @dataclass(frozen=True)
@@ -115,9 +116,15 @@ class GivenTable:
 
 @dataclass(frozen=True)
 class RunModel:
-    """A model that is run here."""
+    """A model that is run here, as it would be in use.
+
+    Attributes:
+        judged_by: predicts and scores.
+        temperature: of the model, applied to all its probabilities; None: there is none.
+    """
 
     judged_by: Judge
+    temperature: float | None = None
 
     def judge(self, cases: Iterable[str], read: Read, look: Look | None = None) -> Iterator[Judged]:
         """Predict and score each case, in order."""
@@ -129,7 +136,10 @@ class RunModel:
                 labels.append(label)
                 yield stored
 
-        for answer in self.judged_by.predictor.answers(opened()):
+        for raw in self.judged_by.predictor.answers(opened()):
+            answer = raw
+            if self.temperature is not None:
+                answer = replace(raw, probabilities=scaled(raw.probabilities, self.temperature, axis=0))
             judged = self.judged_by.score(answer, labels.pop(0))
             if look is not None:
                 look(judged, answer.probabilities)

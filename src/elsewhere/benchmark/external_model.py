@@ -67,8 +67,8 @@ def exam_of_model(
     if path.is_dir():
         if changes:
             raise SettingsError(f"--set {changes[0]}: the model's config.yaml says how images are preprocessed")
-        judge, config = _of_folder(path, place, extras, trust)
-        task = judge.model.task
+        runs, config = _of_folder(path, place, extras, trust)
+        task = runs.judged_by.model.task
         require_same_question(path, task.kind, task.dims, task.classes, _task_of(study))
     else:
         foreign = open_foreign(
@@ -81,24 +81,24 @@ def exam_of_model(
             trust=trust,
         ).to(place)
         config = foreign.config
-        judge = Judge(foreign, OVERLAP, place, extras=extras, temperature=config.get("temperature"))
+        runs = RunModel(Judge(foreign, OVERLAP, place, extras=extras), config.get("temperature"))
     seen = seen_by(path, config)
-    rules = judge.model.preprocessing
+    rules = runs.judged_by.model.preprocessing
     return Exam(
-        RunModel(judge),
+        runs,
         tuple(cases),
         (len(rules.channels), rules.size, rules.spacing),
         PRIMARY[study.task],
-        tuple(_notes(path, seen, study, cases)),
+        (*_notes(path, seen, study, cases), *_calibrated(runs.temperature)),
         {
             "source": "model",
             "path": str(path),
             "probabilities": True,
-            "temperature": judge.temperature,
+            "temperature": runs.temperature,
             "seen_sites": None if seen.sites is None else list(seen.sites),
         },
         seen=_by_site(seen, study, cases),
-        tunable=judge if path.is_dir() else None,
+        tunable=runs if path.is_dir() else None,
     )
 
 
@@ -125,20 +125,17 @@ def seen_by(path: Path, config: Mapping[str, Any]) -> Seen:
     return Seen()
 
 
-def _of_folder(path: Path, place: torch.device, extras: Extras, trust: bool) -> tuple[Judge, Mapping[str, Any]]:
+def _of_folder(path: Path, place: torch.device, extras: Extras, trust: bool) -> tuple[RunModel, Mapping[str, Any]]:
     if not is_model(path):
         deployed = load_model(path, place)
-        return Judge(deployed, OVERLAP, place, extras=extras), deployed.config
+        return RunModel(Judge(deployed, OVERLAP, place, extras=extras)), deployed.config
     model = load(path, trust=trust, device=place)
-    judge = Judge(
-        model.deployed,
-        model.predictor.overlap,
-        place,
-        extras=extras,
-        statistics=model.statistics,
-        temperature=model.temperature,
-    )
-    return judge, model.config
+    judge = Judge(model.deployed, model.predictor.overlap, place, extras=extras, statistics=model.statistics)
+    return RunModel(judge, model.temperature), model.config
+
+
+def _calibrated(temperature: float | None) -> list[str]:
+    return [] if temperature is None else [f"the model's temperature, {temperature:.3g}, is applied, as it is in use"]
 
 
 def _task_of(study: Study) -> Any:
@@ -190,11 +187,9 @@ def _notes(path: Path, seen: Seen, study: Study, cases: Sequence[Case]) -> list[
             f"{path.name} does not say what it was trained on: whether these sites, or these patients, are new to it "
             "is not known here"
         ]
-    known = [site for site in seen.sites if site in {case.site for case in cases}]
     notes = [f"site {site}: {words}" for site, words in _by_site(seen, study, cases).items() if site in seen.sites]
-    if not known:
-        notes = [
-            f"the model was trained at {', '.join(seen.sites)} ({seen.told_by}), at none of these sites by that name; "
-            "whether a patient was seen there under another id is not known here"
-        ]
-    return notes
+    cases_too = "" if seen.cases is None else ", on none of these cases by their ids"
+    return notes or [
+        f"the model was trained at {', '.join(seen.sites)} ({seen.told_by}), at none of these sites by that "
+        f"name{cases_too}; whether a patient was seen under another id is not known here"
+    ]

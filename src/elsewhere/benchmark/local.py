@@ -83,17 +83,16 @@ class Local:
                 "--fine-tune: wanted a model's folder of elsewhere (--model DIR); others are not trained"
             )
 
-    def run(self, out: Path, sites: Sequence[Material], exam: Exam, console: Console, tune: Tune | None) -> None:
+    def run(self, out: Path, sites: Sequence[Material], console: Console, tune: Tune | None) -> None:
         """Write both tables and print the summary."""
         rows: list[Row] = []
         notes: list[str] = []
         undecided: dict[tuple[str, str, int], int] = {}
-        temperature = float(exam.about.get("temperature") or 1.0)
         for material in sites:
             numbers, left_out = self._numbers(material)
             notes += left_out
             for resample in range(self.resamples if numbers else 0):
-                for what, n, found, decided in self._resample(material, numbers, resample, temperature, tune):
+                for what, n, found, decided in self._resample(material, numbers, resample, tune):
                     key = material.site, what, n
                     undecided[key] = undecided.get(key, 0) + (not decided)
                     common = {"site": material.site, "what": what, "n": n, "resample": resample}
@@ -121,10 +120,10 @@ class Local:
         ]
 
     def _resample(
-        self, material: Material, numbers: Sequence[int], resample: int, temperature: float, tune: Tune | None
+        self, material: Material, numbers: Sequence[int], resample: int, tune: Tune | None
     ) -> Iterator[tuple[str, int, dict[str, float], bool]]:
         for n, local, judged in draws(material, numbers, resample):
-            for what, (values, decided) in redone(material, local, judged, temperature).items():
+            for what, (values, decided) in redone(material, local, judged).items():
                 yield what, n, values, decided
             if tune is not None and resample < self.fine_tunings:
                 yield "fine-tuning", n, tune(material, local, judged, resample), True
@@ -184,7 +183,8 @@ def print_local(console: Console, summary: pd.DataFrame, asked: Local) -> None:
             continue
         by_n = group.set_index("n")
         cells = [_change(by_n.loc[n]) if n in by_n.index else "-" for n in numbers]
-        table.add_row(escape(site), what, metric, f"{by_n.loc[0, 'value']:.3f}", *cells)
+        as_it_is = float(by_n["value"].to_dict()[0])
+        table.add_row(escape(site), what, metric, f"{as_it_is:.3f}", *cells)
     console.print()
     console.print(table)
     tuned = f" (fine-tuning: {min(asked.fine_tunings, asked.resamples)})" if asked.fine_tune else ""

@@ -19,7 +19,8 @@ from numpy.typing import NDArray
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-from elsewhere.benchmark.evaluate import Judge, labelled
+from elsewhere.benchmark.evaluate import labelled
+from elsewhere.benchmark.external_exam import RunModel
 from elsewhere.benchmark.local import Tune
 from elsewhere.benchmark.local_material import Material
 from elsewhere.benchmark.sheets import PROBABILITY
@@ -39,11 +40,11 @@ SLOWER = 0.1
 OF_CLASSES = ("auroc", "balanced_accuracy", "brier")
 
 
-def tuner(judge: Judge, store: Store, steps: int) -> Tune:
+def tuner(runs: RunModel, store: Store, steps: int) -> Tune:
     """What `local.Local.run` calls for each draw.
 
     Args:
-        judge: with the model as it is; left so.
+        runs: the model as it is; left so, and its temperature stays.
         store: of the study's cases, on the model's grid.
         steps: of each fine-tuning.
     """
@@ -55,8 +56,10 @@ def tuner(judge: Judge, store: Store, steps: int) -> Tune:
             return _as_it_is(material, judged)
         ids = [case for case, chosen in zip(material.cases, judged, strict=True) if chosen]
         own = [case for case, chosen in zip(material.cases, local, strict=True) if chosen]
+        judge = runs.judged_by
         tuned = fine_tuned(judge.model, store, own, steps, seed=resample, device=judge.device)
-        return _score(replace(judge, model=tuned, temperature=None, statistics=None), store, ids)
+        bare = replace(judge, model=tuned, distances=False, extras=None, statistics=None)
+        return _score(replace(runs, judged_by=bare), store, ids)
 
     return tune
 
@@ -128,13 +131,13 @@ def _as_it_is(material: Material, judged: NDArray[np.bool_]) -> dict[str, float]
     return _of_set(material.probabilities[judged], np.array(material.target)[judged])
 
 
-def _score(judge: Judge, store: Store, cases: Sequence[str]) -> dict[str, float]:
+def _score(runs: RunModel, store: Store, cases: Sequence[str]) -> dict[str, float]:
     """Mean Dice over cases, or the classification's metrics of the set."""
-    again = replace(judge, distances=False, extras=None)
-    found = again.judge(cases, lambda case: labelled(store, case))
-    if judge.model.task.kind == "segmentation":
+    found = runs.judge(cases, lambda case: labelled(store, case))
+    if runs.judged_by.model.task.kind == "segmentation":
         return {"dice": float(np.mean([one.scores["all", "dice"] for one in found]))}
-    rows = [([one.record[PROBABILITY + name] for name in judge.classes], one.truth) for one in found]
+    classes = runs.judged_by.classes
+    rows = [([one.record[PROBABILITY + name] for name in classes], one.truth) for one in found]
     return _of_set(np.array([row for row, _ in rows]), np.array([truth for _, truth in rows]))
 
 

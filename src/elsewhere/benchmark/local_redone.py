@@ -4,10 +4,11 @@
 |---|---|---|---|
 | threshold, two classes | Youden's index on them | 0.5 | `balanced_accuracy`, `sensitivity`, `specificity` |
 | threshold, segmentation | mean Dice on them, of P(not background) | 0.5 | `dice` of any foreground |
-| temperature | negative log likelihood on them | the model's own, or 1 | `nll`, `brier`, `ece` |
+| temperature | negative log likelihood on them | 1 | `nll`, `brier`, `ece` |
 
-Voxels stand for a segmentation's temperature: a sample of each case, every case weighing 1. Where the local patients
-cannot decide (one class only) everything stays as it is, which is what one would do.
+The model's own temperature, where it has one, is applied before all this. Voxels stand for a segmentation's
+temperature: a sample of each case, every case weighing 1. Where the local patients cannot decide (one class only)
+everything stays as it is, which is what one would do.
 """
 
 from __future__ import annotations
@@ -87,9 +88,7 @@ def at_temperature(material: Material, judged: Which, temperature: float) -> dic
     }
 
 
-def redone(
-    material: Material, local: Which | None, judged: Which, temperature: float
-) -> Mapping[str, tuple[dict[str, float], bool]]:
+def redone(material: Material, local: Which | None, judged: Which) -> Mapping[str, tuple[dict[str, float], bool]]:
     """Both, chosen by the local patients (None: as it is) and judged on others.
 
     Returns:
@@ -100,7 +99,7 @@ def redone(
         chosen = AS_IT_IS if local is None else local_threshold(material, local)
         value = at_threshold(material, judged, AS_IT_IS if chosen is None else chosen)
         found["threshold"] = value, chosen is not None
-    fitted = temperature if local is None else local_temperature(material, local)
+    fitted = 1.0 if local is None else local_temperature(material, local)
     found["temperature"] = at_temperature(material, judged, fitted), True
     return found
 
