@@ -19,6 +19,7 @@ from PIL import Image
 
 from deploy.predict_material import NAME, NUMBER, ct_voxels, make_model, nearest, oblique, write_series
 from elsewhere.deploy import predict as module
+from elsewhere.deploy import slabs
 from elsewhere.deploy.inputs import Input
 from elsewhere.deploy.predict import Predicted, Work, failed, predict_cases
 from elsewhere.errors import RunError, SettingsError
@@ -346,6 +347,19 @@ def test_the_table_says_which_model_it_is_of(volumes: Path, tmp_path: Path) -> N
     go(volumes, tmp_path / "out", save_volume(tmp_path / "a.nii.gz", ct_voxels(), TURNED))
     made = json.loads((tmp_path / "out" / "predict.json").read_text())
     assert set(made) == {"model_sha256", "elsewhere"}
+
+
+@pytest.mark.parametrize("shape", [(3, 40), (2, 9, 11), (4, 7, 5, 6)])
+def test_slabs_say_what_the_whole_says(shape: tuple[int, ...], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slabs, "VALUES", 64)
+    found = np.random.default_rng(0).dirichlet(np.ones(shape[0]), shape[1:]).astype(np.float32)
+    probabilities = np.ascontiguousarray(np.moveaxis(found, -1, 0))
+    expected = probabilities**0.5 / (probabilities**0.5).sum(axis=0)  # a temperature of 2
+    slabs.temper(probabilities, 2.0)
+    assert probabilities == pytest.approx(expected, abs=1e-6)
+    labels = slabs.most_probable(probabilities)
+    assert labels.dtype == np.uint8
+    assert np.array_equal(labels, expected.argmax(axis=0))
 
 
 def test_a_device_that_is_not_there(volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

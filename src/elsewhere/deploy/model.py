@@ -15,6 +15,7 @@ from elsewhere import networks
 from elsewhere.deploy.folder import DEVELOPMENT, check_folder, read_config
 from elsewhere.deploy.outliers import DevelopmentStatistics
 from elsewhere.deploy.predictor import Answer, Predictor
+from elsewhere.deploy.slabs import most_probable, temper
 from elsewhere.errors import ElsewhereError, ModelError, StudyError
 from elsewhere.evidence.confidence import case_confidence
 from elsewhere.evidence.conformal import LabelSets, OuterMask, sets
@@ -132,21 +133,28 @@ class Model:
     def predictions(self, cases: Iterable[StoredCase]) -> Iterator[Prediction]:
         """Predict cases in order; they are read as they are needed, and a volume is let go with its prediction."""
         for answer in self.predictor.answers(cases):
-            yield self.prediction(answer)
+            yield self.prediction(answer, in_place=True)
 
-    def prediction(self, answer: Answer) -> Prediction:
-        """What an answer of `predictor` says, with temperature, confidence and flag."""
-        probabilities = answer.probabilities
+    def prediction(self, answer: Answer, *, in_place: bool = False) -> Prediction:
+        """What an answer of `predictor` says, with temperature, confidence and flag.
+
+        Args:
+            answer: of one case.
+            in_place: apply the temperature to the answer's own probabilities, if it is of a segmentation: of a large
+                volume there is then one copy of them and not two.
+        """
+        segments, probabilities = self.predictor.segments, answer.probabilities
         if self.temperature is not None:
-            probabilities = scaled(probabilities, self.temperature, axis=0)
+            if segments and in_place:
+                temper(probabilities, self.temperature)
+            else:
+                probabilities = scaled(probabilities, self.temperature, axis=0)
         found = self.statistics.score(answer.features, answer.inputs)
-        best = probabilities.argmax(axis=0)
-        segments = self.predictor.segments
-        kind = np.uint8 if len(self.classes) <= 256 else np.int16
+        labels = most_probable(probabilities) if segments else int(probabilities.argmax())
         return Prediction(
             case=answer.stored.case.id,
-            labels=best.astype(kind) if segments else int(best),
-            label=None if segments else self.classes[int(best)],
+            labels=labels,
+            label=None if segments else self.classes[int(labels)],
             probabilities=probabilities,
             confidence=case_confidence(probabilities),
             outlier=found.outlier,

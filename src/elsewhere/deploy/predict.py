@@ -203,7 +203,7 @@ class Work:
 
     def _row(self, one: Input, model: Model, answer: Answer) -> Row:
         """Write what was predicted, and say it."""
-        found = model.prediction(answer)
+        found = model.prediction(answer, in_place=True)
         scores = model.statistics.score(answer.features, answer.inputs)
         row = {
             **who(one),
@@ -216,7 +216,9 @@ class Work:
         }
         if found.label is not None:
             each = zip(model.classes, found.probabilities, strict=True)
-            return row | {"predicted": found.label} | {f"probability:{name}": repr(float(p)) for name, p in each}
+            plausible = {} if found.plausible is None else {"plausible": "; ".join(found.plausible)}
+            chances = {f"probability:{name}": repr(float(p)) for name, p in each}
+            return row | {"predicted": found.label} | chances | plausible
         return row | self._write(one, model, found)
 
     def _write(self, one: Input, model: Model, found: Prediction) -> dict[str, str]:

@@ -24,7 +24,7 @@ _LAST = ("confidence", "outlier", "outlier:mahalanobis", "outlier:knn", "outlier
 def columns(task: str, classes: Sequence[str]) -> tuple[str, ...]:
     """Columns of the table of a model."""
     if task == "classification":
-        own = ["predicted", *(f"probability:{name}" for name in classes)]
+        own = ["predicted", *(f"probability:{name}" for name in classes), "plausible"]
     else:
         own = ["mask", "probabilities"]
         own += [f"{what}:{name}" for what in ("voxels", "volume_ml") for name in classes[1:]]
