@@ -78,7 +78,8 @@ def run_evaluation(
         out: the evaluation's folder; what an earlier evaluation wrote there is replaced.
         predictions: a folder of masks, or a CSV; or
         model: a model's folder, a TorchScript or an ONNX file.
-        name: in the tables; "predictions", or the model's name.
+        name: in the tables; by default "predictions", or the name of the model's file or folder (of a benchmark's
+            run, the method).
         held_out: the sites to judge at; all by default.
         changes: "KEY=VALUE", for a model's file that does not say how images are preprocessed.
         trust: run a TorchScript program, or a network by import path.
@@ -111,7 +112,7 @@ def run_evaluation(
         from elsewhere.benchmark.external_model import exam_of_model  # brings torch
 
         exam = exam_of_model(Path(str(model)), opened, cases, changes, folder, extras, trust)
-    method = name or ("predictions" if predictions is not None else Path(str(model)).stem)
+    method = name or ("predictions" if predictions is not None else str(exam.about["name"]))
     if local is not None:
         local.check(exam)
     with folder_lock(out, "an evaluation"):

@@ -92,6 +92,7 @@ def exam_of_model(
         (*_notes(path, seen, study, cases), *_calibrated(runs.temperature)),
         {
             "source": "model",
+            "name": _name(path, config),
             "path": str(path),
             "probabilities": True,
             "temperature": runs.temperature,
@@ -132,6 +133,12 @@ def _of_folder(path: Path, place: torch.device, extras: Extras, trust: bool) -> 
     model = load(path, trust=trust, device=place)
     judge = Judge(model.deployed, model.predictor.overlap, place, extras=extras, statistics=model.statistics)
     return RunModel(judge, model.temperature), model.config
+
+
+def _name(path: Path, config: Mapping[str, Any]) -> str:
+    """Of a run's model, whose folder is called after the rule that chose it, the method."""
+    of_a_run = path.is_dir() and path.parent.name == "model" and "method" in config
+    return str(config["method"]) if of_a_run else path.resolve().stem
 
 
 def _calibrated(temperature: float | None) -> list[str]:
