@@ -111,7 +111,8 @@ def predict_cases(
             paths, preprocessing, known=table.known(), out=out, keep_ids=keep_ids, allow_outside=allow_outside
         )
         segments = config["task"] == "segmentation"
-        waiting, kept = [], []
+        waiting: list[Input] = []
+        kept: list[Input] = []
         for one in found.inputs:
             finished = is_finished(table.rows.get(one.case), one, out, probabilities and segments)
             (kept if finished else waiting).append(one)

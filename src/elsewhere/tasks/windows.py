@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import pairwise
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -51,20 +52,25 @@ def slide(
     total: Tensor | None = None
     for first in range(0, len(places), at_once):
         some = places[first : first + at_once]
-        seen = [image[(..., *place)] for place in some]
+        seen = [image[_everything(place)] for place in some]
         logits = model(seen[0] if len(seen) == 1 else torch.cat(seen)).float()
         if logits.ndim == 2:
             return None
         if total is None:
             total = torch.zeros((n_images, logits.shape[1], *size), device=device)
         for place, one in zip(some, (logits * weight).to(device).split(n_images), strict=True):
-            total[(..., *place)] += one
+            total[_everything(place)] += one
         del seen, logits, one  # not beside the activations of the next windows
     assert total is not None
     _divide(total, places, weight.to(device))
     for axis, (b, n) in enumerate(zip(before, spatial, strict=True), start=2):
         total = total.narrow(axis, b, n)
     return total
+
+
+def _everything(place: Place) -> tuple[Any, ...]:
+    """Index of a window in (B, C, *spatial)."""
+    return (slice(None), slice(None), *place)
 
 
 def _divide(total: Tensor, places: Sequence[Place], weight: Tensor) -> None:
