@@ -1,151 +1,235 @@
 from __future__ import annotations
 
-import base64
+import csv
 import io
 import json
 import re
 import sys
-from html.parser import HTMLParser
 from pathlib import Path
 
-import numpy as np
+import pandas as pd
 import pytest
-from PIL import Image
+from folders import NASTY, MadeUp, Page
 from rich.console import Console
 
 from elsewhere.benchmark import run_benchmark
-from elsewhere.errors import RunError
+from elsewhere.errors import RunError, SettingsError
 from elsewhere.report import write_report
-from elsewhere.report.pictures import PREDICTION, TRUTH, outline, picture
-from elsewhere.report.svg import Line, Span, curves, forest
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
 import tiny
 
-NASTY = "<script>alert(1)</script>"
+SECTIONS = ["scores", "comparisons", "cases", "home", "calibration", "operating-points", "subgroups", "doubt",
+            "training", "examples", "runs"]  # fmt: skip
 
 
-@pytest.fixture(scope="module")
-def benchmark(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("report")
-    study = tiny.segmentation(folder / "study", {NASTY: 4, "B & C": 4})
-    (study / "images" / "s0-03.png").write_bytes(b"not an image")  # held out with its own site only
+def trained(folder: Path, damaged: bool = False) -> Page:
+    """The page of a benchmark that was really run."""
+    study = tiny.segmentation(folder / "study", {NASTY: 6, "B & C": 6, "D": 6})
+    if damaged:
+        (study / "images" / "s0-03.png").write_bytes(b"not an image")
     run_benchmark(
         study,
         out=folder / "out",
         methods=["erm", "vrex"],
         steps=4,
-        held_out=["B & C", NASTY],
+        seeds=2,
+        held_out=[NASTY],
         changes=tiny.SETTINGS,
         cache=folder / "cache",
         console=Console(file=io.StringIO()),
     )
-    return folder / "out"
+    return Page(write_report(folder / "out").read_text(encoding="utf-8"))
 
 
-class Page(HTMLParser):
-    """Tags, their attributes, and the text."""
-
-    def __init__(self, text: str) -> None:
-        super().__init__()
-        self.tags: list[tuple[str, dict[str, str | None]]] = []
-        self.text = ""
-        self.feed(text)
-
-    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.tags.append((tag, dict(attrs)))
-
-    def handle_data(self, data: str) -> None:
-        self.text += data
+@pytest.fixture(scope="module")
+def segmentation(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("segmentation")
+    sites = {"North": 14, NASTY: 12, "A & B": 12}
+    MadeUp("segmentation", sites, {"erm": 0.0, "gin": 1.0}, reference=True, home=12, calibration=12).write(folder)
+    return folder
 
 
-def test_one_file_that_opens_offline(benchmark: Path) -> None:
-    path = write_report(benchmark)
-    assert path == benchmark / "report.html"
-    page = Page(path.read_text(encoding="utf-8"))
+@pytest.fixture(scope="module")
+def classification(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("classification")
+    sites = dict.fromkeys("ABCDE", 12)
+    MadeUp("classification", sites, {"erm": 0.0, "gin": 1.0}, home=12, calibration=12).write(folder)
+    return folder
+
+
+def page_of(folder: Path, **options: object) -> Page:
+    return Page(write_report(folder, **options).read_text(encoding="utf-8"))  # type: ignore[arg-type]
+
+
+def test_a_real_benchmark(tmp_path: Path) -> None:
+    page = trained(tmp_path)
+    assert f"At {NASTY}, the one site held out, erm reaches Dice" in page.text
+    for name in ("scores", "comparisons", "cases", "home", "calibration", "subgroups", "doubt", "training", "examples"):
+        assert "Not here: no" not in page.sections[name], name
+    assert "found" in page.sections["operating-points"], "lesions"
+    assert page.count("image") == 2 * 3 * 3
+    # Two methods with two seeds each: their mean and two faint lines, in both charts.
+    text = (tmp_path / "out" / "report.html").read_text(encoding="utf-8")
+    training = text[text.index('id="training"') : text.index('id="examples"')]
+    assert len(re.findall(r'<polyline class="bold', training)) == 4
+    assert len(re.findall(r'<polyline class="faint', training)) == 8
+
+
+def test_a_real_benchmark_says_what_failed(tmp_path: Path) -> None:
+    page = trained(tmp_path, damaged=True)
+    assert "Not complete: 4 of 4 runs failed" in page.text
+    assert "s0-03.png" in page.sections["runs"]
+    assert "Nothing is finished yet" in page.text
+
+
+def test_one_file_that_opens_offline(segmentation: Path) -> None:
+    path = write_report(segmentation)
+    text = path.read_text(encoding="utf-8")
+    page = Page(text)
+    assert path == segmentation / "report.html"
     assert not [tag for tag, _ in page.tags if tag in ("script", "link", "iframe")]
+    anchors = {attributes.get("id") for _, attributes in page.tags}
     for _, attributes in page.tags:
         for name in ("src", "href"):
-            assert (attributes.get(name) or "data:").startswith("data:")
-    assert "url(" not in path.read_text(encoding="utf-8")
-    assert path.stat().st_size < 3_000_000
+            target = attributes.get(name) or "data:"
+            assert target.startswith("data:") or target.removeprefix("#") in anchors
+    assert "url(" not in text
+    assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
+    ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
+    assert len(set(ids)) == len(ids)
 
 
-def test_names_are_text_not_markup(benchmark: Path) -> None:
-    text = write_report(benchmark).read_text(encoding="utf-8")
+def test_names_are_text_not_markup(segmentation: Path) -> None:
+    text = write_report(segmentation).read_text(encoding="utf-8")
     assert NASTY not in text
     assert NASTY in Page(text).text
+    for attribute in re.findall(r'aria-label="([^"]*)"', text):
+        assert "<" not in attribute
 
 
-def test_says_what_failed_and_what_the_numbers_are(benchmark: Path) -> None:
-    page = Page(write_report(benchmark).read_text(encoding="utf-8"))
-    assert "Not complete:" in page.text
-    assert "s0-03.png" in page.text
-    assert "source-val" in page.text
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
+def test_every_section_has_what_it_promises(task: str, request: pytest.FixtureRequest) -> None:
+    page = page_of(request.getfixturevalue(task), prevalence=0.05)
+    assert list(page.sections) == SECTIONS
+    for name, text in page.sections.items():
+        assert "Not here" not in text, name
+    for name in ("scores", "comparisons", "calibration", "operating-points", "subgroups", "doubt"):
+        assert "selection: source-val" in page.sections[name]
+        assert "95 % interval for these models at this site" in page.sections[name]
+    assert "( ): 95 % interval for this method at this site" in page.sections["scores"]
+    assert "Holm" in page.sections["comparisons"]
+    assert "exchangeable" in page.sections["calibration"]
+    assert ("PPV at 5.0 %" in page.sections["operating-points"]) == (task == "classification")
+    assert ("Lesions" in page.sections["operating-points"]) == (task == "segmentation")
+    assert "small group" in page.sections["subgroups"]
+    assert ("a site like these" in page.sections["scores"]) == (task == "classification"), "only of five sites"
+    images = [attributes for tag, attributes in page.tags if tag == "image"]
+    panels = 5 if task == "segmentation" else 1
+    folds = 3 if task == "segmentation" else 5
+    drawn = [one for one in images if (one["href"] or "").startswith("data:image")]
+    assert len(drawn) == folds * 2 * 3 * (3 if panels > 1 else 1), "image, outlines and error of three cases"
 
 
-def test_curves_and_cases_of_what_is_done(tmp_path: Path) -> None:
-    study = tiny.segmentation(tmp_path / "study", {"A": 4, "B": 4, "C": 4})
-    question = {"methods": ["erm", "vrex"], "steps": 4, "seeds": 2, "held_out": ["A"], "changes": tiny.SETTINGS}
-    assert run_benchmark(study, out=tmp_path / "out", console=Console(file=io.StringIO()), **question) == 0  # type: ignore[arg-type]
-    text = write_report(tmp_path / "out").read_text(encoding="utf-8")
-    page = Page(text)
-    images = [a["src"] or "" for tag, a in page.tags if tag == "img"]
-    for attributes in (a for tag, a in page.tags if tag == "img"):
-        assert "loading" not in attributes, "a browser prints no lazy picture that was never scrolled to"
-        assert attributes["alt"]
-    assert len(images) == 2 * 3, "best, median and worst of each method"
-    for image in images:
-        shown = Image.open(io.BytesIO(base64.b64decode(image.partition(",")[2])))
-        assert max(shown.size) >= 256
-    # Two methods with two seeds each: their mean and two faint lines, in both charts.
-    assert len(re.findall(r'<polyline class="bold', text)) == 4
-    assert len(re.findall(r'<polyline class="faint', text)) == 8
-    dice = json.loads((next((tmp_path / "out").glob("runs/erm/A/*/examples")) / "examples.json").read_text())
-    assert [case["name"] for case in dice] == ["best", "median", "worst"]
-    assert dice[0]["score"] >= dice[1]["score"] >= dice[2]["score"]
+def test_tables_beside_the_page(segmentation: Path) -> None:
+    write_report(segmentation)
+    with (segmentation / "comparisons.csv").open(encoding="utf-8") as opened:
+        rows = list(csv.DictReader(opened))
+    assert len(rows) == 3
+    assert {row["method"] for row in rows} == {"gin"}
+    assert all(float(row["p"]) <= float(row["p_holm"]) for row in rows)
+    (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
+    assert found["answer"].startswith("Over these 3 held-out sites erm reaches Dice")
+    results = pd.read_csv(segmentation / "results.csv", dtype={"seed": str})
+    wanted = results.query(
+        "method == 'gin' and split == 'held-out' and `class` == 'all' and metric == 'dice' and seed == 'all'"
+    )
+    shown = {one["held_out"]: one["models"]["value"] for one in found["scores"] if one["method"] == "gin"}
+    assert shown == pytest.approx(dict(zip(wanted["held_out"], wanted["value"], strict=True)))
 
 
-def test_ticks_differ_and_names_fit() -> None:
-    span = Span("a-method-with-a-very-long-name", 0, 1.0, 1.0, 1.0, "1.0")
-    chart = str(forest({"A": [span], "B": [span]}, "t"))
-    ticks = re.findall(r'text-anchor="middle">([^<]+)<', chart)
-    assert len(ticks) > 2
-    assert len(set(ticks)) == len(ticks)
-    (right, name) = re.findall(r'<text x="([\d.]+)" [^>]*text-anchor="end">([^<]+)<', chart)[0]
-    assert name.endswith("…")
-    assert float(right) >= 6.3 * len(name), "a letter of 10.5 px is 6.3 px wide at most, on the average"
+def test_another_metric_and_other_subgroups(segmentation: Path) -> None:
+    page = page_of(segmentation, metric="hd95", subgroups=["age:60"])
+    assert "HD95 at the held-out site" in page.text
+    assert "lower is better" in page.sections["scores"]
+    assert "age < 60" in page.sections["subgroups"]
+    assert "sex" not in page.sections["subgroups"]
+    with pytest.raises(SettingsError, match="wanted for segmentation one of"):
+        write_report(segmentation, metric="auroc")
+    with pytest.raises(SettingsError, match="wanted a covariate of the study: age, sex"):
+        write_report(segmentation, subgroups=["weight"])
+
+
+def test_two_rules_and_three_classes(tmp_path: Path) -> None:
+    MadeUp("classification", {"A": 15, "B": 15}, seeds=(0,), selection=("source-val", "last"), home=6, calibration=9,
+           classes=("a", "b", "c")).write(tmp_path)  # fmt: skip
+    page = page_of(tmp_path)
+    assert "scores-last" in page.sections
+    assert "selection: last" in page.sections["comparisons-last"]
+    assert "One seed" in page.sections["scores"]
+    assert page.sections["operating-points"].count("threshold for the") == 2 * 3, "each class against the others"
+
+
+def test_a_folder_of_an_older_version(tmp_path: Path) -> None:
+    MadeUp("segmentation", evaluation=1, seeds=(0,), methods={"erm": 0.0}, examples=False).write(tmp_path)
+    page = page_of(tmp_path)
+    assert list(page.sections) == SECTIONS
+    for name in ("comparisons", "operating-points", "subgroups", "doubt", "examples"):
+        assert "Not here:" in page.sections[name], name
+    assert "only ERM was run" in page.sections["comparisons"]
+    assert "ECE" in page.sections["calibration"], "bins were written then, too"
+
+
+def test_an_unfinished_folder_with_one_site(tmp_path: Path) -> None:
+    specs = MadeUp("segmentation", {"A": 10}, {"erm": 0.0, "gin": 1.0}, home=0, calibration=0).write(tmp_path)
+    for spec in specs:
+        if spec.method == "gin":
+            (tmp_path / spec.folder / "done.json").unlink()
+    page = page_of(tmp_path)
+    assert "Not complete: 2 of 4 runs are not finished" in page.text
+    assert "At A, the one site held out, erm reaches Dice" in page.text
+    assert page.sections["scores"].count("2 of 4 runs are not finished") == 2, "on both tables"
+    assert "no in-domain test patients" in page.sections["home"]
+
+
+def test_nothing_finished_yet(tmp_path: Path) -> None:
+    for spec in MadeUp("classification", {"A": 10, "B": 10}).write(tmp_path, tables=False):
+        (tmp_path / spec.folder / "done.json").unlink()
+    page = page_of(tmp_path)
+    assert "Nothing is finished yet, so there is no answer." in page.text
+
+
+def test_tables_that_were_changed_are_refused(tmp_path: Path) -> None:
+    specs = MadeUp("segmentation", {"A": 6, "B": 6}, seeds=(0,), methods={"erm": 0.0}, home=4, calibration=4).write(
+        tmp_path
+    )
+    path = tmp_path / specs[0].folder / "predictions.parquet"
+    path.write_bytes(path.read_bytes() + b" ")
+    with pytest.raises(RunError, match=r"predictions\.parquet: was changed since the run wrote it"):
+        write_report(tmp_path)
+
+
+def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
+    folder = tmp_path / "made"
+    spec = MadeUp("classification", {"A": 12, NASTY: 12}, {"given": 0.0}, seeds=(0,), selection=("given",), home=0,
+                  calibration=0).write(folder)  # fmt: skip
+    out = tmp_path / "evaluation"
+    out.mkdir()
+    tables = [pd.read_parquet(folder / one.folder / "predictions.parquet") for one in spec]
+    pd.concat(tables).to_parquet(out / "predictions.parquet")
+    for name in ("results.csv", "covariates.csv"):
+        (out / name).write_text((folder / name).read_text(encoding="utf-8"), encoding="utf-8")
+    question = json.loads((folder / "plan.json").read_text(encoding="utf-8"))
+    (out / "plan.json").write_text(json.dumps({**question, "kind": "evaluation", "runs": []}), encoding="utf-8")
+    (out / "notes.json").write_text(json.dumps(["3 cases have no prediction"]), encoding="utf-8")
+    page = page_of(out)
+    assert "3 cases have no prediction" in page.sections["runs"]
+    assert "comparisons" not in page.sections
+    assert "predictions made elsewhere have no home" in page.sections["home"]
+    assert "Over these 2 held-out sites given reaches AUROC" in page.text
+    assert NASTY in page.sections["scores"]
 
 
 def test_no_benchmark_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no benchmark here"):
         write_report(tmp_path)
-
-
-def test_outlines_lie_on_the_edges(tmp_path: Path) -> None:
-    truth = np.zeros((48, 48), dtype=np.uint8)
-    truth[10:30, 12:40] = 1
-    prediction = np.zeros_like(truth)
-    prediction[33:40, 5:20] = 1
-    np.savez(tmp_path / "a.npz", image=np.full((48, 48, 1), 90, np.uint8), truth=truth, prediction=prediction)
-    uri = picture(tmp_path / "a.npz")
-    shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB")).astype(int)
-    assert shown.shape == (288, 288, 3)
-
-    def near(colour: tuple[int, int, int]) -> np.ndarray:
-        return np.abs(shown - np.array(colour)).max(axis=2) < 40
-
-    for colour, mask in ((TRUTH, truth), (PREDICTION, prediction)):
-        drawn = near(colour)
-        inside = np.kron(mask, np.ones((6, 6))) > 0
-        assert drawn.any()
-        assert not (drawn & ~inside).any(), "drawn on the inner edge"
-        assert not drawn[np.asarray(outline(mask, 6)) == 0].any()
-
-
-def test_charts_with_nothing_in_them() -> None:
-    assert "no curve" in curves([], "t")
-    assert "no curve" in curves([Line([(1, float("nan"))], 0, "erm")], "t")
-    assert forest({"A": [Span("erm", 0, float("nan"), float("nan"), float("nan"), "undefined")]}, "t") == ""
-    assert "<circle" in curves([Line([(1, 0.5)], 0, "erm")], "t")
-    assert "&lt;b&gt;" in forest({"<b>": [Span("erm", 0, 0.5, 0.4, 0.6, "x")]}, "t")

@@ -208,9 +208,9 @@ def _over(runs: Runs, method: str, sites: Sequence[str], metric: str) -> tuple[I
     return interval_over(away, bounds=bounds_of(metric)), gap
 
 
-def bounds_of(metric: str) -> tuple[float, float]:
-    """Least and largest possible score."""
-    return (0.0, math.inf) if metric in ("hd95", "assd") else (0.0, 1.0)
+def bounds_of(metric: str) -> tuple[float, float] | None:
+    """Least and largest possible score; None for distances, which have no largest."""
+    return None if metric in ("hd95", "assd") else (0.0, 1.0)
 
 
 def mean_of(intervals: Sequence[Interval], *, apart: bool = True) -> Interval:

@@ -81,11 +81,17 @@ def powers(low: float, high: float) -> list[tuple[float, str]]:
 def numbers(values: Sequence[float]) -> list[str]:
     """As few digits as tell them apart, three at least."""
     texts: list[str] = []
-    for digits in range(3, 9):
-        texts = [f"{v:,.0f}" if abs(v) >= 1000 else f"{v:.{digits}g}" for v in values]
+    for digits in range(3, 16):
+        texts = [_text(value, digits) for value in values]
         if len(set(texts)) == len(values):
             break
     return [text.replace("-", "−") for text in texts]
+
+
+def _text(value: float, digits: int) -> str:
+    if abs(value) < 1000:
+        return f"{value:.{digits}g}"
+    return f"{value:,.{max(0, digits - 1 - math.floor(math.log10(abs(value))))}f}"
 
 
 def columns(axis: Axis, top: float, bottom: float, label: float) -> list[str]:
