@@ -12,15 +12,17 @@ import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.benchmark.scoring import Judged
 from elsewhere.benchmark.sheets import PROBABILITY
 from elsewhere.files import atomic, write_text
 from elsewhere.study.resample import canonical_geometry, resize, resize_label, to_canonical
+
+if TYPE_CHECKING:  # it brings torch, and a report, which reads pictures, does without
+    from elsewhere.benchmark.scoring import Judged
 
 LARGE, SLICE = 384, 192
 """Longest side in pixels: of an image, and of each of the three slices of a volume."""

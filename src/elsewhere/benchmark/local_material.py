@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.benchmark.scoring import Judged
+if TYPE_CHECKING:  # it brings torch, and a report, which shows the table, does without
+    from elsewhere.benchmark.scoring import Judged
+
 
 VOXELS = 512
 """Evenly drawn voxels of each case by which its temperature is fitted and judged (our choice)."""
