@@ -11,6 +11,7 @@ calibration patients is drawn towards that among training cases (`PRIOR`).
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, fields, replace
@@ -178,7 +179,8 @@ class DevelopmentStatistics:
         arrays |= {name: getattr(self, name) for name in _ARRAYS}
         numbers = {name: getattr(self, name) for name in _NUMBERS}
         arrays |= {name: np.array(value, np.float64) for name, value in numbers.items() if value is not None}
-        about = {"format": "1"} | ({} if self.reason is None else {"reason": self.reason})
+        # One key: safetensors writes several in no order of their own, and the same statistics are the same bytes.
+        about = {"about": json.dumps({"format": 1, "reason": self.reason})}
         with atomic(path) as temporary:
             temporary.write_bytes(save({k: np.array(v, order="C") for k, v in arrays.items()}, about))
 
@@ -193,10 +195,10 @@ class DevelopmentStatistics:
 
         try:
             with safe_open(path, framework="np") as opened:
-                about: dict[str, str] = opened.metadata() or {}
+                about: dict[str, Any] = json.loads((opened.metadata() or {}).get("about", "{}"))
                 names = opened.keys()
                 arrays: dict[str, NDArray[Any]] = {name: opened.get_tensor(name) for name in names}
-            if about.get("format") != "1":
+            if about.get("format") != 1:
                 raise ValueError(f"format {about.get('format')}")
             cloud = Cloud(**{field.name: arrays[f"cloud.{field.name}"] for field in fields(Cloud)})
             numbers = {name: float(arrays[name]) if name in arrays else None for name in _NUMBERS}
