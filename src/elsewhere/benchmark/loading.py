@@ -17,6 +17,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
+from numpy.typing import NDArray
 
 from elsewhere.benchmark.arrays import gathered
 from elsewhere.benchmark.covariates import COVARIATES
@@ -234,20 +235,36 @@ def _only(table: pa.Table, **wanted: str) -> pa.Table:
     return table.filter(pa.array(keep))
 
 
-def read_logs(runs: Iterable[Run]) -> dict[str, pd.DataFrame]:
-    """`log.csv` by the run's identity, where there is one.
+@dataclass(frozen=True)
+class Log:
+    """What of a run's `log.csv` a page draws: (n, 2) steps and values, the last of each step."""
+
+    loss: NDArray[np.float64]
+    score: NDArray[np.float64]
+
+
+def read_logs(runs: Iterable[Run]) -> dict[str, Log]:
+    """Training loss and validation score by the run's identity, where there is a log.
 
     Raises:
         RunError: one is damaged.
     """
     logs = {}
     for run in runs:
+        path = run.folder / "log.csv"
         try:
-            logs[run.spec.identity] = pd.read_csv(
-                run.folder / "log.csv", keep_default_na=False, na_values={"value": ["nan"]}
-            )
+            table = pd.read_csv(path, keep_default_na=False, na_values={"value": ["nan"]}, dtype={"value": float})
+            named = table["split"].astype(str).to_numpy() + "/" + table["name"].astype(str).to_numpy()
+            pairs = table[["step", "value"]].to_numpy(dtype=np.float64)
         except (FileNotFoundError, pd.errors.EmptyDataError):  # interrupted before its first step
             continue
-        except (OSError, ValueError) as error:  # pandas' own errors are ValueErrors
-            raise RunError(f"{run.folder / 'log.csv'}: is damaged; delete it and write the report again") from error
+        except (OSError, ValueError, KeyError) as error:  # pandas' own errors are ValueErrors
+            raise RunError(f"{path}: is damaged; delete it and write the report again") from error
+        logs[run.spec.identity] = Log(*(_last(pairs[named == name]) for name in ("train/loss", "validation/score")))
     return logs
+
+
+def _last(pairs: NDArray[np.float64]) -> NDArray[np.float64]:
+    """A run that was restarted has logged some steps twice."""
+    by_step = {step: value for step, value in pairs.tolist()}
+    return np.array(sorted(by_step.items()), dtype=np.float64).reshape(-1, 2)

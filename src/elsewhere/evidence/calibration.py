@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.intervals import Interval, _levels, patient_weights
+from elsewhere.evidence.intervals import Interval, _levels, drawn_weights
 from elsewhere.evidence.judged import Patients, owners
 from elsewhere.evidence.shares import share
 from elsewhere.tasks.classification_metrics import ECE_BINS, checked
@@ -289,7 +289,8 @@ def debiased_ece(
     value, n_cases = float(score(None)[0]), len(owner)
     if n_patients < 2:
         return Interval(value, nan, nan, n_cases, n_patients, "one patient: nothing to resample")
-    scores = score(patient_weights(n_patients, n_boot, np.random.default_rng(seed)))
+    (weights,) = drawn_weights(n_patients, n_boot, seed, n_boot)
+    scores = score(weights)
     lo, hi = np.quantile(scores, _levels(level, n_patients, "expanded"))
     lo -= 2 * max(float(scores.mean()) - value, 0)
     return Interval(value, max(float(lo), 0.0), max(float(hi), 0.0), n_cases, n_patients)

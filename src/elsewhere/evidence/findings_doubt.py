@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -12,6 +12,8 @@ from elsewhere.evidence.findings_material import HELD_OUT, HOME, Judged
 from elsewhere.evidence.intervals import Interval
 from elsewhere.evidence.selective import error_auroc, mean_curve, rank_correlation, risk_coverage
 from elsewhere.evidence.shares import share
+
+NAN = float("nan")
 
 RESAMPLES = 300
 
@@ -91,8 +93,13 @@ def doubt_at(method: str, held_out: str, splits: Mapping[str, Judged], bound: fl
         found["confidence"] = error_auroc(-confidence, wrong, away.patients, n_boot=RESAMPLES)
     for name in OUTLIERS:
         scores = away.numbers.get(name)
-        if scores is not None and not np.isnan(scores).all():
+        if scores is None or np.isnan(scores).all():
+            continue
+        if name == OUTLIERS[0]:
             found[name] = error_auroc(scores, wrong, away.patients, n_boot=RESAMPLES)
+        else:
+            value = error_auroc(scores, wrong, away.patients, n_boot=1)
+            found[name] = replace(value, lo=NAN, hi=NAN, reason="a part of the outlier score, shown without")
     correlation = None
     if away.probabilities is None and confidence is not None:
         correlation = rank_correlation(confidence, quality, away.patients, n_boot=RESAMPLES)

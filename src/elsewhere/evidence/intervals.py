@@ -23,7 +23,9 @@ read `n_patients` beside it.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any, Literal
 
 import numpy as np
@@ -43,6 +45,9 @@ UNDEFINED_AT_MOST = 0.1
 
 BLOCK = 2**20
 """Weights in memory at a time (8 MiB; more is no quicker). The result does not depend on it."""
+
+KEPT = 2**19
+"""Weights of a set of resamples that is kept for the next interval (4 MiB, of at most 8 sets)."""
 
 
 @dataclass(frozen=True)
@@ -154,6 +159,30 @@ def patient_weights(n_patients: int, n_boot: int, generator: np.random.Generator
     return generator.multinomial(n_patients, np.full(n_patients, 1 / n_patients), size=n_boot).astype(np.float64)
 
 
+def drawn_weights(n_patients: int, n_boot: int, seed: int, rows: int) -> Iterable[NDArray[np.float64]]:
+    """The resamples' weights in blocks of `rows`, to be read only.
+
+    Thousands of intervals of a benchmark are over as many patients, and ask for the same draws: those are kept.
+    """
+    if n_patients * n_boot > KEPT:
+        generator = np.random.default_rng(seed)
+        return (patient_weights(n_patients, block, generator) for block in _blocks(n_boot, rows))
+    return _kept_weights(n_patients, n_boot, seed, min(rows, n_boot))
+
+
+@lru_cache(maxsize=8)
+def _kept_weights(n_patients: int, n_boot: int, seed: int, rows: int) -> tuple[NDArray[np.float64], ...]:
+    generator = np.random.default_rng(seed)
+    made = tuple(patient_weights(n_patients, block, generator) for block in _blocks(n_boot, rows))
+    for weights in made:
+        weights.flags.writeable = False
+    return made
+
+
+def _blocks(n_boot: int, rows: int) -> list[int]:
+    return [min(rows, n_boot - done) for done in range(0, n_boot, rows)]
+
+
 def resampled(
     score: Any, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: str
 ) -> Interval:
@@ -169,10 +198,8 @@ def resampled(
         return Interval(nan, nan, nan, n_cases, n_patients, "undefined for these cases")
     if n_patients == 1:
         return Interval(value, nan, nan, n_cases, 1, "one patient: nothing to resample")
-    generator = np.random.default_rng(seed)
     rows = max(1, BLOCK // max(width, 1))
-    blocks = [min(rows, n_boot - done) for done in range(0, n_boot, rows)]
-    scores = np.concatenate([score(patient_weights(n_patients, block, generator)) for block in blocks])
+    scores = np.concatenate([score(weights) for weights in drawn_weights(n_patients, n_boot, seed, rows)])
     undefined = float(np.isnan(scores).mean())
     if undefined > UNDEFINED_AT_MOST:
         reason = f"undefined in {100 * undefined:.0f} % of the resamples"

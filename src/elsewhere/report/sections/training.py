@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
-import pandas as pd
+import numpy as np
+from numpy.typing import NDArray
 
-from elsewhere.benchmark.loading import Loaded, Run, read_logs
+from elsewhere.benchmark.loading import Loaded, Log, Run, read_logs
 from elsewhere.evidence.findings_material import BASELINE
 from elsewhere.report.blocks import Block, Figure, Figures, Heading, Section, Text, number
 from elsewhere.report.charts import Line, curves
@@ -23,6 +23,9 @@ FAINT = 60
 
 LAST = 0.25
 """Share of the training over which ERM's curve is looked at."""
+
+Series = NDArray[np.float64]
+"""(n, 2) steps and values."""
 
 
 def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") -> Section:
@@ -39,9 +42,10 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
         if not mine:
             continue
         seeds = len(runs) <= FAINT
-        losses = _lines(mine, "train", "loss", colours, seeds)
+        losses = _lines([(run, log.loss) for run, log in mine], colours, seeds)
+        scores = _lines([(run, log.score) for run, log in mine], colours, seeds)
         loss = curves(losses, f"training loss, {fold} held out", logarithmic=True)
-        score = curves(_lines(mine, "validation", "score", colours, seeds), f"validation score, {fold} held out")
+        score = curves(scores, f"validation score, {fold} held out")
         blocks.append(Heading(f"without {fold}"))
         flat = _flat(mine)
         figures = [Figure("training loss (logarithmic)", loss), Figure("validation score", score)]
@@ -54,47 +58,47 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
     return Section(name, TITLE, blocks, lead)
 
 
-def _lines(
-    logs: Sequence[tuple[Run, pd.DataFrame]], split: str, name: str, colours: Mapping[str, int], seeds: bool
-) -> list[Line]:
+def _lines(of_runs: Sequence[tuple[Run, Series]], colours: Mapping[str, int], seeds: bool) -> list[Line]:
     lines: list[Line] = []
-    for method, series in _series(logs, split, name).items():
+    for method in dict.fromkeys(run.spec.method for run, _ in of_runs):
+        series = [one for run, one in of_runs if run.spec.method == method and len(one)]
         colour = colours.get(method, 7)
         if seeds and len(series) > 1:
             lines += [Line(_points(one), colour, method, faint=True) for one in series]
-        mean = pd.concat(series, axis=1).mean(axis=1).sort_index()
-        lines.append(Line(_points(mean), colour, method))
+        if series:
+            lines.append(Line(_points(_mean(series)), colour, method))
     return lines
 
 
-def _series(logs: Sequence[tuple[Run, pd.DataFrame]], split: str, name: str) -> dict[str, list[pd.Series[Any]]]:
-    by_method: dict[str, list[pd.Series[Any]]] = {}
-    for run, log in logs:
-        some = log[(log["split"] == split) & (log["name"] == name)].drop_duplicates("step", keep="last")
-        if len(some):
-            by_method.setdefault(run.spec.method, []).append(some.set_index("step")["value"].astype(float))
-    return by_method
+def _mean(series: Sequence[Series]) -> Series:
+    """Of the runs that have logged a step, step by step."""
+    together = np.concatenate(series)
+    steps, place = np.unique(together[:, 0], return_inverse=True)
+    known = ~np.isnan(together[:, 1])
+    sums = np.bincount(place[known], together[known, 1], len(steps))
+    counts = np.bincount(place[known], minlength=len(steps))
+    return np.stack([steps, np.divide(sums, counts, out=np.full(len(steps), np.nan), where=counts > 0)], axis=1)
 
 
-def _points(series: pd.Series[Any]) -> list[tuple[float, float]]:
+def _points(series: Series) -> list[tuple[float, float]]:
     """At most MOST points, each the mean of its neighbours."""
     width = max(1, math.ceil(len(series) / MOST))
-    pairs = list(zip((float(step) for step in series.index), series.to_numpy(dtype=float), strict=True))
-    groups = [pairs[i : i + width] for i in range(0, len(pairs), width)]
-    return [(group[-1][0], float(sum(y for _, y in group) / len(group))) for group in groups]
+    groups = [series[i : i + width] for i in range(0, len(series), width)]
+    return [(float(group[-1, 0]), float(group[:, 1].mean())) for group in groups]
 
 
-def _flat(logs: Sequence[tuple[Run, pd.DataFrame]]) -> str:
+def _flat(logs: Sequence[tuple[Run, Log]]) -> str:
     """What ERM's validation score still did in the last quarter of the training."""
-    series = _series(logs, "validation", "score").get(BASELINE)
+    series = [log.score for run, log in logs if run.spec.method == BASELINE and len(log.score)]
     if not series:
         return ""
-    mean = pd.concat(series, axis=1).mean(axis=1).sort_index().dropna()
-    late = mean[mean.index >= (1 - LAST) * mean.index.max()] if len(mean) else mean
+    mean = _mean(series)
+    mean = mean[~np.isnan(mean[:, 1])]
+    late = mean[mean[:, 0] >= (1 - LAST) * mean[:, 0].max(initial=0)]
     if len(late) < 2:
         return ""
-    change = float(late.iloc[-1] - late.iloc[0])
+    change = float(late[-1, 1] - late[0, 1])
     return (
         f"ERM's validation score changed by {number(change, sign=True)} over the last {100 * LAST:g} % of the steps; "
-        f"over all of them it spans {number(float(mean.max() - mean.min()))}."
+        f"over all of them it spans {number(float(np.ptp(mean[:, 1])))}."
     )
