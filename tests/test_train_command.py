@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import signal
 import subprocess
 import sys
@@ -10,6 +11,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
 from rich.console import Console
 
@@ -134,8 +136,10 @@ def test_a_benchmark_of_the_same_study_goes_on_the_card(
 def test_killed_it_goes_on(study: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     steps = 120
     program = [sys.executable, "-c", "from elsewhere.cli import main; main()"]
+    # The same weights bit for bit are promised for the same number of threads.
+    threads = {**os.environ, "OMP_NUM_THREADS": str(torch.get_num_threads())}
     process = subprocess.Popen(
-        [*program, *arguments(study, tmp_path / "MODEL", steps=steps)], stdout=subprocess.DEVNULL
+        [*program, *arguments(study, tmp_path / "MODEL", steps=steps)], stdout=subprocess.DEVNULL, env=threads
     )
     work = tmp_path / "MODEL.part"
     try:

@@ -17,7 +17,9 @@ from bench import Bench, weights
 
 
 def command(study: Path, out: Path, *more: str) -> list[str]:
-    program = [sys.executable, "-c", "from elsewhere.cli import main; main()"]
+    # A shell's background job ignores Ctrl-C, and so would its children: these tests may run in one.
+    heeds = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+    program = [sys.executable, "-c", f"{heeds}; from elsewhere.cli import main; main()"]
     return [*program, "benchmark", str(study), "--out", str(out), *more, "--set", *tiny.SETTINGS]
 
 

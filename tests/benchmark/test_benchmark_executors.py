@@ -65,7 +65,8 @@ def test_an_error_goes_when_its_run_succeeds(tmp_path: Path) -> None:
 @pytest.mark.parametrize("ending", [signal.SIGINT, signal.SIGKILL])
 def test_no_worker_outlives_the_benchmark(tmp_path: Path, ending: signal.Signals) -> None:
     program = (
-        "import sys; sys.path.insert(0, sys.argv[1])\n"
+        "import signal, sys; sys.path.insert(0, sys.argv[1])\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # ignored in a shell's background job
         "from pathlib import Path\n"
         "import work\n"
         "from elsewhere.benchmark.executor_local import LocalExecutor\n"
