@@ -125,10 +125,11 @@ def test_two_patients_with_all_positives_show_nothing() -> None:
         ("only erm", "at home"),
         ("no erm", "gin reaches"),
         ("one site", "the one site held out"),
-        ("five sites", "at a site like these"),
+        ("five sites", "a site like these would be expected"),
         ("no gain", "gin is not shown to be better or worse than ERM"),
         ("nothing", "Nothing is finished yet"),
         ("half", "erm has been judged at 2 of 3 held-out sites"),
+        ("many", "m0 and m1 are better at all 3 sites; of the other 3, 1 are better and 1 worse somewhere"),
     ],
 )
 def test_the_answer_claims_what_was_found(change: str, wanted: str) -> None:
@@ -147,6 +148,11 @@ def test_the_answer_claims_what_was_found(change: str, wanted: str) -> None:
         cases = three_sites(gin=(0.001, -0.001, 0.0))
     elif change == "nothing":
         cases = {("erm", "A"): {}}
+    elif change == "many":
+        shifts = {"m0": (0.1,) * 3, "m1": (0.2,) * 3, "m2": (0.1, 0.0, 0.0), "m3": (-0.2, 0.0, 0.0), "m4": (0.0,) * 3}
+        for method, shift in shifts.items():
+            cases |= {(method, site): three_sites(shift)["gin", site] for site in "ABC"}
+        cases = {key: splits for key, splits in cases.items() if key[0] != "gin"}
     elif change == "half":
         cases["erm", "C"] = {}
         cases = {key: splits for key, splits in cases.items() if key[0] == "erm"}

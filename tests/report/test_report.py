@@ -4,6 +4,7 @@ import csv
 import io
 import json
 import re
+import subprocess
 import sys
 from pathlib import Path
 
@@ -233,3 +234,9 @@ def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
 def test_no_benchmark_there(tmp_path: Path) -> None:
     with pytest.raises(RunError, match="no benchmark here"):
         write_report(tmp_path)
+
+
+def test_a_report_needs_no_torch() -> None:
+    code = "import sys, elsewhere.report; assert not {'torch', 'monai'} & set(sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pandas as pd
 from rich.console import Console
 from rich.markup import escape
@@ -19,17 +18,17 @@ from elsewhere.benchmark.record import finished, reading
 from elsewhere.benchmark.sheets import CASES
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.benchmark.tables import ALL, RANKING
-
-PRIMARY = {"segmentation": "dice", "classification": "auroc"}
+from elsewhere.evidence.estimands import THESE_MODELS, sentence
+from elsewhere.evidence.findings_answer import NAMES
+from elsewhere.evidence.findings_material import PRIMARY
+from elsewhere.evidence.findings_scores import disjoint
+from elsewhere.evidence.findings_scores import mean_of as mean_of_intervals
+from elsewhere.evidence.intervals import Interval
 
 Patients = Mapping[tuple[str, str], set[str]]
 """Who was judged, by (fold, split)."""
 
-METRIC_NAMES = {
-    "dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "hd95": "HD95", "assd": "ASSD", "auroc": "AUROC",
-    "balanced_accuracy": "balanced accuracy", "average_precision": "average precision", "f1": "F1",
-    "brier": "Brier score", "ece": "ECE",
-}  # fmt: skip
+METRIC_NAMES = NAMES
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Pat
     complete = len(away) == len(sites)
 
     def mean(split: str, cells: Sequence[Cell]) -> Cell:
-        return mean_of(cells, apart=_disjoint(patients.get((site, split), set()) for site in sites))
+        return mean_of(cells, apart=disjoint([patients.get((site, split), set()) for site in sites]))
 
     stamps = ["trained within"] if method == REFERENCE else []
     if method != REFERENCE and _sees_target(method):
@@ -170,35 +169,15 @@ def _sees_target(method: str) -> bool:
 
 
 def mean_of(cells: Sequence[Cell], *, apart: bool = True) -> Cell:
-    """Mean of scores at fixed sites, or of fixed folds.
-
-    Where no patient is in two of them, the distances of each score's limits from its value are put together in
-    quadrature (MOVER; Zou and Donner 2008, Statistics in Medicine 27:1693). Where patients are shared (the in-domain
-    tests of two folds are largely of the same people) the scores rise and fall together, and the distances add up:
-    that is right for full dependence and too wide for less, never too narrow. The interval says how sure the mean over
-    THESE sites is, nothing about other sites.
+    """Mean of scores at fixed sites, or of fixed folds, as `evidence.findings_scores.mean_of` has it.
 
     Args:
         cells: the scores.
         apart: no patient is in two of them.
     """
-    value, lo, hi = (np.array([getattr(cell, name) for cell in cells]) for name in ("value", "lo", "hi"))
-    mean, n = float(value.mean()), len(cells)
-    together = np.linalg.norm if apart else np.sum
-    below, above = (float(together(np.abs(value - limit))) / n for limit in (lo, hi))
-    return Cell(
-        mean,
-        mean - below,
-        mean + above,
-        sum(cell.n_cases for cell in cells),
-        sum(cell.n_patients for cell in cells),
-        min(cell.n_seeds for cell in cells),
-    )
-
-
-def _disjoint(groups: Iterable[set[str]]) -> bool:
-    groups = list(groups)
-    return sum(map(len, groups)) == len(set().union(*groups))
+    intervals = [Interval(cell.value, cell.lo, cell.hi, cell.n_cases, cell.n_patients) for cell in cells]
+    mean = mean_of_intervals(intervals, apart=apart)
+    return Cell(mean.value, mean.lo, mean.hi, mean.n_cases, mean.n_patients, min(cell.n_seeds for cell in cells))
 
 
 def _caption(
@@ -224,8 +203,7 @@ def _caption(
     lines = [
         f"{METRIC_NAMES.get(metric, metric)} at the held-out site ({estimand}; {seed_text}), over {over}; "
         f"patients: {patients}.",
-        "[ ]: 95 % interval, patients resampled within the site, for the models as trained; other seeds, training data "
-        "and sites are not in it.",
+        sentence(THESE_MODELS),
         f"Selection: {rule} ({chosen}).",
     ]
     cells = [cell for row in rows for cell in (*row.cells.values(), row.mean, row.home) if cell is not None]

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD
-from elsewhere.evidence.findings_comparisons import Comparisons
+from elsewhere.evidence.findings_comparisons import Comparisons, Contrast
 from elsewhere.evidence.findings_material import BASELINE, REFERENCE
 from elsewhere.evidence.findings_scores import OverallScore, Score
 from elsewhere.evidence.intervals import Interval
+
+CLAIMS = ("better", "worse")
+
+NAMED = 3
+"""Methods up to which the sentence says of each what it changes."""
 
 NAMES = {
     "dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "hd95": "HD95", "assd": "ASSD", "auroc": "AUROC",
@@ -54,7 +59,7 @@ def _level(
         sentence = f"Over these {len(sites)} held-out sites {method} reaches {name} {text}{worst}{home}{about}"
         if not math.isnan(total.new_site.lo):
             lo, hi = total.new_site.lo, total.new_site.hi
-            sentence += f", and at a site like these it would be expected between {lo:.2f} and {hi:.2f}"
+            sentence += f", and a site like these would be expected between {lo:.2f} and {hi:.2f}"
         return sentence
     if len(mine) > 1:
         each = ", ".join(f"{score.models.value:.2f} at {score.held_out}" for score in mine)
@@ -84,31 +89,58 @@ ABOUT = {
 
 def _methods(found: Comparisons, n_sites: int) -> str:
     """What the methods change: nothing is claimed that the corrected test does not show, nor hidden that it does."""
-    told, rest = [], []
-    for method in dict.fromkeys(one.method for one in found.contrasts):
-        mine = [one for one in found.contrasts if one.method == method]
-        claims = []
-        for verdict in ("better", "worse"):
-            sure = [one.held_out for one in mine if one.verdict == verdict and one.of_methods]
-            here = [one.held_out for one in mine if one.verdict == verdict and not one.of_methods]
-            if sure:
-                claims.append(f"{verdict} at {_places(sure, n_sites)}")
-            if here:
-                claims.append(f"{verdict} for these models only at {_places(here, n_sites)}")
-        if claims:
-            told.append(f"{method} is {' and '.join(claims)}{_by(found, method)}")
-        else:
-            rest.append(method)
+    by_method: dict[str, list[Contrast]] = {}
+    for one in found.contrasts:
+        by_method.setdefault(one.method, []).append(one)
+    told = [method for method, mine in by_method.items() if any(one.verdict in CLAIMS for one in mine)]
+    rest = [method for method in by_method if method not in told]
     tests = f"Holm-corrected over {found.hypotheses} tests" if found.hypotheses > 1 else "one test"
     if not told:
         where = "at any of them" if n_sites > 1 else "there"
         subject = f"{rest[0]} is not" if len(rest) == 1 else f"none of the {len(rest)} other methods is"
         return f"{subject} shown to be better or worse than {found.baseline.upper()} {where} ({tests})"
-    against = f"against {found.baseline.upper()} ({tests}) " + ", ".join(told)
+    against = f"against {found.baseline.upper()} ({tests}) "
+    if len(told) > NAMED:
+        return against + _in_short(by_method, n_sites)
+    against += ", ".join(f"{method} is {_claims(by_method[method], n_sites)}{_by(found, method)}" for method in told)
     if rest:
         others = " and ".join(rest) if len(rest) <= 2 else f"the other {len(rest)}"
         against += f", and {others} {'is' if len(rest) == 1 else 'are'} not told apart from it"
     return against
+
+
+def _claims(mine: Sequence[Contrast], n_sites: int) -> str:
+    claims = []
+    for verdict in CLAIMS:
+        sure = [one.held_out for one in mine if one.verdict == verdict and one.of_methods]
+        here = [one.held_out for one in mine if one.verdict == verdict and not one.of_methods]
+        if sure:
+            claims.append(f"{verdict} at {_places(sure, n_sites)}")
+        if here:
+            claims.append(f"{verdict} for these models only at {_places(here, n_sites)}")
+    return " and ".join(claims)
+
+
+def _in_short(by_method: Mapping[str, Sequence[Contrast]], n_sites: int) -> str:
+    """Of many methods: which are better everywhere, and how many of the others are what somewhere."""
+    everywhere = [
+        method
+        for method, mine in by_method.items()
+        if len(mine) == n_sites and all(one.verdict == "better" and one.of_methods for one in mine)
+    ]
+    others = {method: {one.verdict for one in mine} for method, mine in by_method.items() if method not in everywhere}
+    better, worse = (sum(verdict in verdicts for verdicts in others.values()) for verdict in CLAIMS)
+    where = f"all {n_sites} sites" if n_sites > 1 else "it"
+    parts = []
+    if everywhere:
+        names = " and ".join(everywhere) if len(everywhere) <= NAMED else f"{len(everywhere)} methods"
+        parts.append(f"{names} {'is' if len(everywhere) == 1 else 'are'} better at {where}")
+    else:
+        parts.append(f"no method is better at {where}, had it been trained again" if n_sites > 1 else "")
+    if others:
+        parts.append(f"of {'the other ' if everywhere else ''}{len(others)}, {better} are better and {worse} worse "
+                     "somewhere, for these models at least")  # fmt: skip
+    return "; ".join(part for part in parts if part)
 
 
 def _places(where: Sequence[str], n_sites: int) -> str:

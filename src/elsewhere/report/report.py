@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from elsewhere.benchmark.loading import Loaded, load
+from elsewhere.errors import RunError
 from elsewhere.evidence.findings import Findings, Question, find, plain
 from elsewhere.evidence.findings_subgroups import Wanted
 from elsewhere.files import write_text
@@ -59,7 +60,10 @@ def write_report(
 
 def findings_of(loaded: Loaded, question: Question | None = None) -> list[Findings]:
     """Of each selection rule, the first of them whole."""
-    return [find(loaded, rule, question, whole=number == 0) for number, rule in enumerate(loaded.rules())]
+    rules = loaded.rules()
+    if not rules:
+        raise RunError(f"{loaded.folder}: its tables are empty: nothing was judged")
+    return [find(loaded, rule, question, whole=number == 0) for number, rule in enumerate(rules)]
 
 
 def comparisons_csv(found: Sequence[Findings]) -> str:

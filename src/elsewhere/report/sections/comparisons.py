@@ -93,7 +93,7 @@ def _table(view: View) -> Table:
                 Cell(p_value(one.p)),
                 Cell(p_value(one.p_holm)),
                 Cell(number(one.better, 2)),
-                Cell(one.verdict, [one.reason] if one.reason else [], MARKS.get(one.verdict, "quiet") + " words"),
+                Cell(one.verdict, _remarks(one), MARKS.get(one.verdict, "quiet") + " words"),
             ],
             view.colours.get(one.method),
         )
@@ -107,7 +107,8 @@ def _table(view: View) -> Table:
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
         f"p: permutation test over the patients of a site, the two methods' answers swapped patient by patient, mean "
         f"over seeds ({swaps}); of these models. Corrected: by Holm over all {found.hypotheses} tests of this table. "
-        f"Better or worse is said only where the corrected p is not above {LEVEL:g}.",
+        f"Better or worse is said only where the corrected p is not above {LEVEL:g}; for these models only, where ( ) "
+        "includes no difference or cannot be had.",
         "P(better): probability that one more run of the method scores better than one more run of ERM with the same "
         "new seed, on as many further patients of this site; 0.5 is even. It is not a p-value.",
     ]
@@ -118,6 +119,11 @@ def _table(view: View) -> Table:
         captions,
         view.warnings,
     )
+
+
+def _remarks(one: Contrast) -> list[str]:
+    only = one.verdict in MARKS and not one.of_methods
+    return [*(["for these models only"] if only else []), *([one.reason] if one.reason else [])]
 
 
 def _over_sites(view: View) -> Block:

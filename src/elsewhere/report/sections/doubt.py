@@ -80,7 +80,7 @@ def _table(view: View) -> Table:
     head += [*(["errors found by outlier score"] if outliers else []), *(["confidence with Dice"] if ranks else [])]
     head += ["gain", *(["flagged there", "flagged at home"] if flags else [])]
     wrong = "a wrong label" if found.task == "classification" else f"Dice below {found.wrong_below:.2f}"
-    if found.task == "segmentation":
+    if found.task == "segmentation" and any(one.home is not None for one in found.scores):
         wrong += ", the lowest tenth of ERM's cases at home"
     captions = [
         sentence(THESE_MODELS),
