@@ -16,7 +16,7 @@ from elsewhere.benchmark import examples
 from elsewhere.benchmark.evaluate import Judge, Read, labelled, outlier_columns
 from elsewhere.benchmark.scoring import Extras, Judged, case_rows, prediction_row
 from elsewhere.benchmark.sheets import CALIBRATING, CALIBRATION, CASE_COLUMNS, CASES, PREDICTIONS
-from elsewhere.deploy.calibrate import MOST, Calibrated, calibrate
+from elsewhere.deploy.calibration import MOST, Calibrated, calibrate
 from elsewhere.deploy.predictor import Answer
 from elsewhere.files import atomic, write_text
 from elsewhere.study.case import Picture

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from elsewhere.benchmark.attempt import say
 from elsewhere.benchmark.sheets import BINS, PROBABILITY, TARGET
-from elsewhere.deploy.calibrate import foreground_levels
+from elsewhere.deploy.calibration import foreground_levels
 from elsewhere.errors import RunError, SealError
 from elsewhere.evidence.confidence import case_confidence
 from elsewhere.evidence.temperature import scaled

@@ -11,7 +11,7 @@
   (`scoring.calibration_bins`); `scaled_count`, `scaled_confidence`, `scaled_right`, the same after the run's
   temperature, null on calibration patients.
 - Segmentation: `foreground_true`, `foreground_false`, voxels that truly are any foreground, and that are not, by
-  P(not background), 100 numbers each (`deploy.calibrate.foreground_levels`).
+  P(not background), 100 numbers each (`deploy.calibration.foreground_levels`).
 - Segmentation: `lesions_true:CLASS`, `lesions_found:CLASS`, `lesions_false:CLASS`, counts (`tasks.lesions`).
 - `confidence` of the case as a whole (`evidence.confidence`), before the temperature.
 - `outlier`, `outlier:mahalanobis`, `outlier:knn`, `outlier:input` (`deploy.outliers`): higher is less like the

@@ -7,7 +7,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from elsewhere.deploy.calibrate import Calibrated, calibrate
+    from elsewhere.deploy.calibration import Calibrated, calibrate
     from elsewhere.deploy.features import FeatureTap, input_statistics
     from elsewhere.deploy.outliers import DevelopmentStatistics, Outlier
     from elsewhere.deploy.predictor import Answer, Predictor
@@ -25,19 +25,17 @@ __all__ = [
 
 _WHERE = {
     "Answer": "predictor",
-    "Calibrated": "calibrate",
+    "Calibrated": "calibration",
     "DevelopmentStatistics": "outliers",
     "FeatureTap": "features",
     "Outlier": "outliers",
     "Predictor": "predictor",
-    "calibrate": "calibrate",
+    "calibrate": "calibration",
     "input_statistics": "features",
 }
 
 
 def __getattr__(name: str) -> Any:
     if name in _WHERE:
-        found = getattr(import_module(f"elsewhere.deploy.{_WHERE[name]}"), name)
-        globals()[name] = found  # `calibrate` is also the name of its module, which importing it would leave here
-        return found
+        return getattr(import_module(f"elsewhere.deploy.{_WHERE[name]}"), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,7 +14,7 @@ from elsewhere.evidence.conformal import fit_label_sets, fit_outer_mask
 from elsewhere.evidence.operating import choose_dice_threshold, choose_threshold
 
 if TYPE_CHECKING:
-    from elsewhere.deploy.calibrate import CalibrationRow
+    from elsewhere.deploy.calibration import CalibrationRow
 
 
 def decide(

@@ -21,8 +21,8 @@ from typing import Any
 import torch
 
 from elsewhere import methods
-from elsewhere.deploy.calibrate import MOST, Calibrated, calibrate
-from elsewhere.deploy.calibrate import plain as plain_values
+from elsewhere.deploy.calibration import MOST, Calibrated, calibrate
+from elsewhere.deploy.calibration import plain as plain_values
 from elsewhere.deploy.card import write_card
 from elsewhere.deploy.folder import (
     DEVELOPMENT,

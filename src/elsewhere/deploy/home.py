@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.deploy.calibrate import LEVELS, foreground_levels
+from elsewhere.deploy.calibration import LEVELS, foreground_levels
 from elsewhere.deploy.found import METRICS
 from elsewhere.deploy.model import Model, label_sets_of, outer_mask_of
 from elsewhere.evidence.conformal import coverage, mask_coverage, sets

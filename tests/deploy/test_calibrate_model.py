@@ -14,7 +14,7 @@ from small_models import case, deployed
 from torch import Tensor, nn
 
 from elsewhere.acquisition import gamma, gaussian_blur, gaussian_noise, invert
-from elsewhere.deploy.calibrate import LEVELS, Calibrated, calibrate, evenly, foreground_levels, plain
+from elsewhere.deploy.calibration import LEVELS, Calibrated, calibrate, evenly, foreground_levels, plain
 from elsewhere.deploy.predictor import Predictor
 from elsewhere.study.case import Picture, StoredCase
 from elsewhere.study.held_out import model_sha256
@@ -107,9 +107,9 @@ def test_temperature_is_that_of_an_independent_fit_and_scales_with_the_logits(ki
 
 def test_of_a_large_image_few_voxels_are_kept_and_tell_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
     whole = calibrated(1.0, Reader(shape=(96, 96))).temperature
-    monkeypatch.setattr("elsewhere.deploy.calibrate.VOXELS", 9216)
+    monkeypatch.setattr("elsewhere.deploy.calibration.VOXELS", 9216)
     assert whole == pytest.approx(calibrated(1.0, Reader(shape=(96, 96))).temperature, rel=0.05)
-    monkeypatch.setattr("elsewhere.deploy.calibrate.MOST_VOXELS", 24 * 100)
+    monkeypatch.setattr("elsewhere.deploy.calibration.MOST_VOXELS", 24 * 100)
     assert whole == pytest.approx(calibrated(1.0, Reader(shape=(96, 96))).temperature, rel=0.2)
 
 
@@ -217,7 +217,7 @@ def test_training_cases_are_evenly_chosen(monkeypatch: pytest.MonkeyPatch) -> No
     sites = ["a"] * 30 + ["b"] * 60 + ["c"] * 10
     assert [evenly(sites, 20).count(site) for site in "abc"] == [6, 12, 2]
     assert evenly(sites, 100) == sites
-    monkeypatch.setattr("elsewhere.deploy.calibrate.MOST", 4)
+    monkeypatch.setattr("elsewhere.deploy.calibration.MOST", 4)
     reader = Reader()
     calibrate(Predictor(deployed("unet", network=Brightness(1.0))), reader, TRAIN, [])
     assert reader.loaded == ["case-0", "case-3", "case-6", "case-9"]
