@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from benchmark import tiny
 from elsewhere.deploy.features import FeatureTap
 from elsewhere.deploy.predictor import BATCH, Predictor
+from elsewhere.errors import ModelError
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Fold, Geometry, StoredCase
 from elsewhere.study.seal import seal
@@ -69,6 +70,43 @@ def test_probabilities_near_one_are_not_tied() -> None:
     sure, surer = Predictor(deployed("resnet18", network=Sure())).answers(cases)
     assert 0 < surer.probabilities[0] < sure.probabilities[0] < 1e-8
     assert np.float32(sure.probabilities[1]) == 1
+
+
+class Picky(nn.Module):
+    """Fails on images that are brighter than the others."""
+
+    def __init__(self, segments: bool = False) -> None:
+        super().__init__()
+        self.layer = nn.Conv2d(1, 3, 1) if segments else nn.Linear(1, 3)
+        self.segments = segments
+
+    def forward(self, image: Tensor) -> Tensor:
+        if (image > 50).any():
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory" if self.segments else "too\nbright")
+        return self.layer(image if self.segments else image.flatten(1).mean(1, keepdim=True))
+
+
+def test_what_goes_wrong_in_a_batch_names_its_case() -> None:
+    cases = [replace(case(i, label=0), image=np.full((1, 32, 32), 100 * (i == 2), np.float32)) for i in range(4)]
+    cases = [replace(one, mean=(0.0,), std=(1.0,)) for one in cases]
+    model = deployed("resnet18", network=Picky())
+    answers = Predictor(model).answers(cases)
+    assert [next(answers).stored for _ in range(2)] == cases[:2]
+    with pytest.raises(
+        ModelError, match=rf"^case '{cases[2].case.id}': the model fails on it .RuntimeError: too bright"
+    ):
+        next(answers)
+    (alone,) = Predictor(model).answers(cases[:1])
+    (with_others, *_) = Predictor(model).answers([cases[0], cases[1], cases[3]])
+    assert_allclose(alone.features, with_others.features)
+
+
+def test_what_goes_wrong_with_a_volume_names_it() -> None:
+    one = replace(case(7), image=np.full((1, 32, 32), 100, np.float32), mean=(0.0,), std=(1.0,))
+    predictor = Predictor(deployed("unet", network=Picky(segments=True)))
+    for run in (predictor.answers, predictor.features):
+        with pytest.raises(ModelError, match=rf"^case '{one.case.id}': too large for the memory of this machine$"):
+            list(run([one]))
 
 
 # --- segmentation

@@ -32,8 +32,7 @@ from elsewhere.benchmark.scoring import Extras, case_rows, prediction_row
 from elsewhere.benchmark.sheets import CASE_COLUMNS, CASES, HELD_OUT, PREDICTIONS
 from elsewhere.benchmark.spec import slug
 from elsewhere.benchmark.summary import METRIC_NAMES, Cell
-from elsewhere.benchmark.tables import ALL, COLUMNS, PART, RESULTS
-from elsewhere.benchmark.tables import _rows as result_rows
+from elsewhere.benchmark.tables import ALL, COLUMNS, PART, RESULTS, result_rows
 from elsewhere.errors import RunError, SettingsError, StudyError
 from elsewhere.files import atomic, folder_lock, write_text
 from elsewhere.study.cache import Cache

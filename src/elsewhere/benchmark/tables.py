@@ -53,7 +53,7 @@ def write_tables(out: Path, specs: Sequence[RunSpec]) -> pd.DataFrame:
         require_intact(out / spec.folder)
     cases = _gather(out, runs, CASES)
     predictions = _gather(out, runs, PREDICTIONS)
-    results = pd.DataFrame(list(_rows(cases, predictions)), columns=COLUMNS)
+    results = pd.DataFrame(list(result_rows(cases, predictions)), columns=COLUMNS)
     results = results.sort_values(["selection", "split"], key=_order, kind="stable")
     for name, table in ((CASES, cases), (RESULTS, results)):
         with atomic(out / name) as temporary:
@@ -106,7 +106,13 @@ def _probabilities(path: Path) -> pd.DataFrame:
     return table[table["split"] != CALIBRATING]
 
 
-def _rows(cases: pd.DataFrame, predictions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+def result_rows(cases: pd.DataFrame, predictions: pd.DataFrame) -> Iterator[dict[str, Any]]:
+    """Rows of `results.csv`.
+
+    Args:
+        cases: rows as in `cases.csv`.
+        predictions: of `predictions.parquet`, with the column PART; of a classification, what it is scored by.
+    """
     if TARGET in predictions.columns:
         for key, group in predictions.groupby(GROUP, sort=False):
             yield from _set_rows(dict(zip(GROUP, key, strict=True)), group)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import Any
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from elsewhere.deploy.features import Enough, FeatureTap, input_statistics
+from elsewhere.errors import ElsewhereError, ModelError, SealError
 from elsewhere.study.case import StoredCase
 from elsewhere.study.resample import to_original
 from elsewhere.tasks import predict
@@ -21,6 +22,9 @@ from elsewhere.training.model_io import Deployed
 
 BATCH = 32
 """Images of one size that a classifier takes at once."""
+
+NO_MEMORY = ("out of memory", "allocate memory", "not enough memory")
+"""What torch says where there is none."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -71,15 +75,29 @@ class Predictor:
         Args:
             stored: cases on the grid of the model's preprocessing; read as they are needed, so a generator keeps
                 memory at one volume (classification: `BATCH` images).
+
+        Raises:
+            ModelError: the model fails on a case; names it.
         """
         tap = FeatureTap(self.model, self.model.task.kind)
         if self.segments:
             for case in stored:
-                yield self._segmented(case, tap)
+                with _named(case):
+                    answer = self._segmented(case, tap)
+                yield answer
         else:
             waiting = iter(stored)
             while some := list(islice(waiting, BATCH)):
-                yield from self._classified(some, tap)
+                try:
+                    answers = self._classified(some, tap)
+                except Exception:  # of one of them: alone, each says whose it is
+                    tap = FeatureTap(self.model, self.model.task.kind)
+                    for case in some:
+                        with _named(case):
+                            (answer,) = self._classified([case], tap)
+                        yield answer
+                else:
+                    yield from answers
 
     def features(self, stored: Iterable[StoredCase]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Features and input statistics of each case, as `answers` gives them, without its probabilities.
@@ -91,9 +109,11 @@ class Predictor:
             return
         tap = FeatureTap(self.model, self.model.task.kind, stop=True)
         for case in stored:
-            with torch.inference_mode(), tap:
-                self._windows(_Stopped(self.model), case, n_outputs=None)
-            yield tap.take(1)[0], input_statistics(case)
+            with _named(case):
+                with torch.inference_mode(), tap:
+                    self._windows(_Stopped(self.model), case, n_outputs=None)
+                found = tap.take(1)[0], input_statistics(case)
+            yield found
 
     def _classified(self, some: list[StoredCase], tap: FeatureTap) -> list[Answer]:
         with torch.inference_mode():
@@ -143,6 +163,27 @@ class Predictor:
     def _image(self, stored: StoredCase) -> Tensor:
         """(C, *spatial) float32, normalised by what the development cases said."""
         return self.model.preprocessing.normalise(torch.from_numpy(np.array(stored.image)), stored)
+
+
+@contextmanager
+def _named(stored: StoredCase) -> Iterator[None]:
+    """Say of whatever goes wrong with which case it did.
+
+    Raises:
+        ModelError: of one sentence.
+    """
+    name = stored.case.id
+    try:
+        yield
+    except SealError:
+        raise
+    except ElsewhereError as error:
+        raise ModelError(f"case '{name}': {error}") from error
+    except Exception as error:
+        said = " ".join(str(error).split())
+        if isinstance(error, MemoryError) or any(words in said for words in NO_MEMORY):
+            raise ModelError(f"case '{name}': too large for the memory of this machine") from error
+        raise ModelError(f"case '{name}': the model fails on it ({type(error).__name__}: {said[:200]})") from error
 
 
 class _Stopped(nn.Module):
