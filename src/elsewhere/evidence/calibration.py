@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.intervals import Interval, _levels, drawn_weights
+from elsewhere.evidence.intervals import Interval, drawn_weights, percentile_levels
 from elsewhere.evidence.judged import Patients, owners
 from elsewhere.evidence.shares import share
 from elsewhere.tasks.classification_metrics import ECE_BINS, checked
@@ -291,7 +291,7 @@ def debiased_ece(
         return Interval(value, nan, nan, n_cases, n_patients, "one patient: nothing to resample")
     (weights,) = drawn_weights(n_patients, n_boot, seed, n_boot)
     scores = score(weights)
-    lo, hi = np.quantile(scores, _levels(level, n_patients, "expanded"))
+    lo, hi = np.quantile(scores, percentile_levels(level, n_patients, "expanded"))
     lo -= 2 * max(float(scores.mean()) - value, 0)
     return Interval(value, max(float(lo), 0.0), max(float(hi), 0.0), n_cases, n_patients)
 

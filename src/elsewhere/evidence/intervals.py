@@ -184,7 +184,7 @@ def _blocks(n_boot: int, rows: int) -> list[int]:
 
 
 def resampled(
-    score: Any, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: str
+    score: Any, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: Method
 ) -> Interval:
     """`score` maps patient weights (R, n_patients) to (R,); `width` is the row that it keeps in memory."""
     check(0 < level < 1, "level must be between 0 and 1", level)
@@ -204,11 +204,12 @@ def resampled(
     if undefined > UNDEFINED_AT_MOST:
         reason = f"undefined in {100 * undefined:.0f} % of the resamples"
         return Interval(value, nan, nan, n_cases, n_patients, reason)
-    lo, hi = np.quantile(scores[~np.isnan(scores)], _levels(level, n_patients, method))
+    lo, hi = np.quantile(scores[~np.isnan(scores)], percentile_levels(level, n_patients, method))
     return Interval(value, float(lo), float(hi), n_cases, n_patients)
 
 
-def _levels(level: float, n: int, method: str) -> tuple[float, float]:
+def percentile_levels(level: float, n: int, method: Method) -> tuple[float, float]:
+    """At which quantiles of the resamples an interval of `level` ends, for n patients; see above."""
     tail = (1 - level) / 2
     if method == "expanded":
         tail = float(stats.norm.cdf(stats.t.ppf(tail, n - 1) * np.sqrt(n / (n - 1))))
