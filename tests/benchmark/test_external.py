@@ -279,3 +279,36 @@ def test_an_evaluation_is_replaced_as_a_whole(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"s0-00.png: the prediction is 30x30, its image is 32x32"):
         Evaluated(study, tmp_path / "out", predictions=folder)
     assert set(pd.read_csv(tmp_path / "out" / "results.csv")["held_out"]) == {"A"}  # the last good one stays
+
+
+def test_killed_while_the_tables_are_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Half of them may be of another evaluation: nobody reads them, and the same command writes them anew."""
+    study = given.masks_study(tmp_path / "study")
+    folder = given.predicted(study, tmp_path / "masks")
+
+    def killed(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    for made_before in (False, True):
+        out = tmp_path / f"out-{made_before}"
+        if made_before:
+            Evaluated(study, out, predictions=folder, held_out=["A"])
+        with monkeypatch.context() as patch:
+            patch.setattr("elsewhere.benchmark.external._write_results", killed)
+            with pytest.raises(KeyboardInterrupt):
+                Evaluated(study, out, predictions=folder)
+        with pytest.raises(RunError, match="stopped while its tables were written; run the same 'elsewhere evaluate'"):
+            load(out)
+        again = Evaluated(study, out, predictions=folder)
+        assert set(again.results["held_out"]) == {"A", "B"}
+        assert load(out).held_out("given") == ("A", "B")
+
+
+@pytest.mark.parametrize("name", ["results.csv", "predictions.parquet", "covariates.csv"])
+def test_a_damaged_evaluation_says_which_command_mends_it(tmp_path: Path, name: str) -> None:
+    study = given.masks_study(tmp_path / "study")
+    folder = given.predicted(study, tmp_path / "masks")
+    out = Evaluated(study, tmp_path / "out", predictions=folder).out
+    (out / name).write_text("{")
+    with pytest.raises(RunError, match=rf"{name}: is damaged .*run the same 'elsewhere evaluate' command again"):
+        load(out).judged("given", "predictions", "A")

@@ -19,6 +19,7 @@ from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
 from elsewhere.benchmark.executor_ray import RayExecutor
+from elsewhere.benchmark.loading import is_evaluation
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
 from elsewhere.benchmark.run import execute
@@ -119,6 +120,8 @@ def run_benchmark(
     )
     if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
         raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
+    if is_evaluation(out):  # its tables would be overwritten
+        raise RunError(f"{out}: is the folder of an evaluation; choose another folder with --out")
     with folder_lock(out, "a benchmark"):
         _write_question(out, opened, specs)
         waiting = []

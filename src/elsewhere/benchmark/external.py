@@ -25,6 +25,7 @@ from elsewhere.benchmark import examples
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.evaluate import labelled
 from elsewhere.benchmark.external_exam import Exam, exam_of_predictions
+from elsewhere.benchmark.loading import BEING_WRITTEN, EVALUATION, NOTES, is_evaluation
 from elsewhere.benchmark.local import LOCAL, SUMMARY, Local, Tune
 from elsewhere.benchmark.local_material import Material
 from elsewhere.benchmark.record import versions
@@ -44,8 +45,7 @@ from elsewhere.study.store import Store
 from elsewhere.study.study import Study, open_study
 from elsewhere.terminal import console as standard_output
 
-KIND, GIVEN = "evaluation", "given"
-PLAN, NOTES = "plan.json", "notes.json"
+GIVEN, PLAN = "given", "plan.json"
 
 PICTURED_BY = "dice"
 """What the cases of a segmentation are ranked by for the pictures, as in a benchmark."""
@@ -150,13 +150,10 @@ def _require_place(out: Path) -> None:
     """Neither a study, nor a benchmark, nor anything else that was there before."""
     if (out / MANIFEST_NAME).exists():
         raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
-    if not out.exists() or (out.is_dir() and not any(path.name != ".lock" for path in out.iterdir())):
+    # A file that begins with a dot is a lock, or was half written when a process was killed.
+    if not out.exists() or (out.is_dir() and all(path.name.startswith(".") for path in out.iterdir())):
         return
-    try:
-        kind = json.loads((out / PLAN).read_text(encoding="utf-8")).get("kind")
-    except (OSError, ValueError, AttributeError):
-        kind = None
-    if kind != KIND:
+    if not is_evaluation(out):
         raise RunError(f"{out}: is there already and is no evaluation's folder; choose another folder with --out")
 
 
@@ -191,6 +188,8 @@ def _judge(
         }
         pictures[site] = {name: drawn[one.case] for name, one in chosen.items()}, common
         material.append(gathered)
+    # Until the whole plan is written, last, the tables are nobody's: some may be of the evaluation before.
+    write_text(out / PLAN, json.dumps({"kind": EVALUATION, "runs": [], BEING_WRITTEN: True}))
     shutil.rmtree(out / "examples", ignore_errors=True)
     for name in (LOCAL, SUMMARY):
         (out / name).unlink(missing_ok=True)
@@ -228,7 +227,7 @@ def _write_question(out: Path, study: Study, exam: Exam, method: str, notes: Seq
     write_covariates(out, study)
     write_text(out / NOTES, json.dumps(list(notes), indent=1))
     question = {
-        "kind": KIND,
+        "kind": EVALUATION,
         "study": study.name,
         "task": study.task,
         "dims": study.dims,

@@ -21,10 +21,10 @@ from numpy.typing import NDArray
 
 from elsewhere.benchmark.arrays import gathered
 from elsewhere.benchmark.covariates import COVARIATES
-from elsewhere.benchmark.record import EVALUATE_AGAIN, read_done, reading
+from elsewhere.benchmark.record import EVALUATE_AGAIN, finished, read_done, reading
 from elsewhere.benchmark.sheets import CALIBRATION, PREDICTIONS
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
-from elsewhere.benchmark.tables import COLUMNS, RESULTS, usable, write_tables
+from elsewhere.benchmark.tables import ALL, COLUMNS, RESULTS, usable, write_tables
 from elsewhere.errors import RunError
 from elsewhere.evidence.findings_material import Judged
 
@@ -34,6 +34,12 @@ EVALUATION = "evaluation"
 NOTES = "notes.json"
 
 AGAIN = f"delete it and {EVALUATE_AGAIN}"
+
+JUDGE_AGAIN = "run the same 'elsewhere evaluate' command again to write it anew"
+"""Of the files of an evaluation."""
+
+BEING_WRITTEN = "being_written"
+"""Key of the plan.json of an evaluation while its tables are replaced."""
 
 
 @dataclass(frozen=True)
@@ -112,7 +118,7 @@ class Loaded:
     def judged(self, selection: str, method: str, held_out: str) -> dict[str, Judged]:
         """The cases by split, with all seeds' models; empty where no run of these is finished."""
         if self.evaluation:
-            table = _read(self.folder / PREDICTIONS, None)
+            table = _read(self.folder / PREDICTIONS, None, JUDGE_AGAIN)
             tables = [(0, 0, _only(table, selection=selection, method=method, held_out=held_out))]
         else:
             tables = [
@@ -138,7 +144,8 @@ class Loaded:
             if not here or run.spec.fold.part is not None or not path.is_file():
                 continue
             with reading(path, AGAIN):
-                found[run.spec.seed] = dict(json.loads(path.read_text(encoding="utf-8")).get(selection, {}))
+                content = _content(path, (run.done or {}).get("files", {}).get(CALIBRATION))
+                found[run.spec.seed] = dict(json.loads(content).get(selection, {}))
         return {seed: of for seed, of in found.items() if of}
 
     def _runs(self, selection: str) -> list[Run]:
@@ -158,18 +165,33 @@ def load(folder: Path | str) -> Loaded:
     if not (folder / "plan.json").is_file():
         raise RunError(f"{folder}: no benchmark here (no plan.json); run 'elsewhere benchmark' first")
     question, specs = read_plan(folder)
+    if question.get(BEING_WRITTEN):
+        raise RunError(f"{folder}: an evaluation was stopped while its tables were written; {JUDGE_AGAIN}")
+    judged_again = [JUDGE_AGAIN] if question.get("kind") == EVALUATION else []
+    whole = usable(folder, specs)
     if specs and not (folder / RESULTS).is_file():  # interrupted before its first table
         write_tables(folder, specs)
-    whole = frozenset(spec.identity for spec in usable(folder, specs))
+    results = read_results(folder, *judged_again)
+    if specs and _behind(results, whole):  # interrupted since
+        write_tables(folder, specs)
+        results = read_results(folder)
     return Loaded(
         folder,
         question,
         tuple(_run(folder, spec) for spec in specs),
-        whole,
-        read_results(folder),
-        _covariates(folder / COVARIATES),
+        frozenset(spec.identity for spec in whole),
+        results,
+        _covariates(folder / COVARIATES, *judged_again),
         _notes(folder / NOTES),
     )
+
+
+def is_evaluation(folder: Path) -> bool:
+    """A folder of `elsewhere evaluate`, be it half written; False where there is nothing, or anything else."""
+    try:
+        return bool(json.loads((folder / "plan.json").read_text(encoding="utf-8"))["kind"] == EVALUATION)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
 
 
 def read_plan(out: Path) -> tuple[dict[str, Any], list[RunSpec]]:
@@ -179,38 +201,41 @@ def read_plan(out: Path) -> tuple[dict[str, Any], list[RunSpec]]:
         return question, [RunSpec.from_dict(run["spec"]) for run in question["runs"]]
 
 
-def read_results(out: Path) -> pd.DataFrame:
-    """`results.csv`; a site or a class may be called "NA"."""
+def read_results(out: Path, *remedy: str) -> pd.DataFrame:
+    """`results.csv`; a site or a class may be called "NA". `remedy`: for a benchmark's where none."""
     text = {name: str for name in ("method", "held_out", "seed", "selection", "split", "class", "metric")}
     empty = {name: ["", "nan"] for name in ("value", "lo", "hi")}
-    with reading(out / RESULTS):
+    with reading(out / RESULTS, *remedy):
         return pd.read_csv(out / RESULTS, dtype=text, keep_default_na=False, na_values=empty)[COLUMNS]
+
+
+def _behind(results: pd.DataFrame, whole: Iterable[RunSpec]) -> bool:
+    """The runs of a table of results are not those that are finished now."""
+    keys = ["method", "held_out", "seed", "selection"]
+    there = set(results.loc[results["seed"] != ALL, keys].itertuples(index=False, name=None))
+    return there != {(one.method, one.fold.name, str(one.seed), rule) for one in whole for rule in one.selection}
 
 
 def _run(folder: Path, spec: RunSpec) -> Run:
     where = folder / spec.folder
-    done = read_done(where)
+    done = read_done(where) if finished(where, spec) else None
     error = None
     if done is None and (where / "error.txt").is_file():
         error = (where / "error.txt").read_text(encoding="utf-8", errors="replace").split("\n", 1)[0]
     return Run(spec, where, done, error)
 
 
-def _part(run: Run) -> int:
-    return run.spec.fold.part[0] if run.spec.fold.part is not None else 0
-
-
 def _notes(path: Path) -> tuple[str, ...]:
     if not path.is_file():
         return ()
-    with reading(path, "run the same 'elsewhere evaluate' command again to write it anew"):
+    with reading(path, JUDGE_AGAIN):
         return tuple(str(note) for note in json.loads(path.read_text(encoding="utf-8")))
 
 
-def _covariates(path: Path) -> pd.DataFrame | None:
+def _covariates(path: Path, *remedy: str) -> pd.DataFrame | None:
     if not path.is_file():
         return None
-    with reading(path, AGAIN):
+    with reading(path, *remedy):
         table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("case")
         return table.drop(columns=[name for name in ("patient", "site") if name in table])
 
@@ -220,12 +245,17 @@ def _of(run: Run) -> pa.Table:
     return _read(run.folder / PREDICTIONS, recorded.get(PREDICTIONS))
 
 
-def _read(path: Path, digest: str | None) -> pa.Table:
-    with reading(path, AGAIN):
-        content = path.read_bytes()
-        if digest is not None and hashlib.sha256(content).hexdigest() != digest:
-            raise RunError(f"{path}: was changed since the run wrote it (its hash differs); {AGAIN}")
-        return pq.read_table(io.BytesIO(content))
+def _read(path: Path, digest: str | None, remedy: str = AGAIN) -> pa.Table:
+    with reading(path, remedy):
+        return pq.read_table(io.BytesIO(_content(path, digest)))
+
+
+def _content(path: Path, digest: str | None) -> bytes:
+    """The bytes of a file, which must be those that the run wrote; None: it wrote no hash."""
+    content = path.read_bytes()
+    if digest is not None and hashlib.sha256(content).hexdigest() != digest:
+        raise RunError(f"{path}: was changed since the run wrote it (its hash differs); {AGAIN}")
+    return content
 
 
 def _only(table: pa.Table, **wanted: str) -> pa.Table:
