@@ -21,12 +21,18 @@ class Source(StrEnum):
     csv = "csv"
     folders = "folders"
     nnunet = "nnunet"
+    msd_brats = "msd-brats"
+    amos = "amos"
+    hvsmr = "hvsmr"
+    topcow = "topcow"
+    prostate_multisite = "prostate-multisite"
+    pancreasdg = "pancreasdg"
 
 
 @study_app.command("new")
 def study_new(
     folder: Annotated[Path, typer.Argument(metavar="DIR", help="the study's folder, made here")],
-    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="the table, the folder of sites, or the dataset")],
+    source: Annotated[Path, typer.Argument(metavar="SOURCE", help="the table, the folder of sites, or the data set")],
     kind: Annotated[Source, typer.Option("--from", help="what SOURCE is")],
     column: Annotated[
         list[str] | None, typer.Option(metavar="OURS=THEIRS ...", help="csv: which column is image, label, site, ...")
@@ -40,7 +46,7 @@ def study_new(
     copy: Annotated[bool, typer.Option("--copy", help="copy the files into the study's folder")] = False,
     allow_outside: AllowOutside = False,
 ) -> None:
-    """Make a study from a CSV, from folders (site/images + site/masks, or site/class/*.png), or from nnU-Net raw."""
+    """Make a study from a CSV, folders (site/images + site/masks, or site/class/*.png), nnU-Net, or a public set."""
     from elsewhere.study import describe, new_study
 
     study = new_study(

@@ -14,14 +14,15 @@ from pathlib import Path
 from elsewhere.errors import ElsewhereError, StudyError
 from elsewhere.files import write_error, write_text
 from elsewhere.study.case import Case
-from elsewhere.study.config import CONFIG_NAME, parse_config
+from elsewhere.study.config import CONFIG_NAME, did_you_mean, parse_config
 from elsewhere.study.description import study_yaml
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.nnunet import from_nnunet
+from elsewhere.study.recipes import RECIPES
 from elsewhere.study.sources import from_csv, from_folders
 from elsewhere.study.study import Progress, Study, open_study
 
-KINDS = ("csv", "folders", "nnunet")
+KINDS = ("csv", "folders", "nnunet", *RECIPES)
 COPIES = "files"
 
 
@@ -43,8 +44,8 @@ def new_study(
 
     Args:
         folder: of the new study. It may hold the data already; it may not hold a study.
-        kind: "csv" (any table), "folders" (`SITE/images` + `SITE/masks`, or `SITE/CLASS/*.png`), or "nnunet" (a raw
-            dataset).
+        kind: "csv" (any table), "folders" (`SITE/images` + `SITE/masks`, or `SITE/CLASS/*.png`), "nnunet" (a raw
+            dataset), or the name of a public data set (`recipes.RECIPES`).
         source: the table or folder.
         columns: for "csv", our column name -> the table's.
         site: name of the one site of all cases ("csv", "nnunet").
@@ -78,8 +79,12 @@ def new_study(
     elif kind == "nnunet":
         _refuse(kind, columns=columns)
         found = from_nnunet(source, site=site, site_rule=site_rule, patient_rule=patient_rule)
+    elif kind in RECIPES:
+        _refuse(kind, site=site, site_rule=site_rule, patient_rule=patient_rule, columns=columns)
+        found = RECIPES[kind].read(source)
     else:
-        raise StudyError(f"a study cannot be made from '{kind}'; wanted {', '.join(KINDS)}")
+        hint = did_you_mean(kind, KINDS)
+        raise StudyError(f"a study cannot be made from '{kind}'{hint}; wanted {', '.join(KINDS)}")
     config = parse_config({"name": name or folder.name, **found.declared}, where=str(source))
     if not copy and not allow_outside:
         _require_inside(folder, found.cases)

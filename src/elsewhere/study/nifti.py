@@ -17,16 +17,16 @@ BYTES = 2**34
 _UNITS_MM = {"meter": 1e3, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 
 
-def decode_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
+def decode_nifti(path: Path, selection: str | None = None) -> tuple[NDArray[Any], Geometry]:
     """Decode a NIfTI file to (C, *spatial) in the file's own axes i, j, k.
 
-    Axes after the third are channels (length one is dropped). A volume of one slice is 2D: its axes i and j become
-    columns and rows, so that the array is (rows, columns) as for a photograph. Values that the header scales become
-    float32; all others keep their type.
+    Axes after the third are channels (length one is dropped); with a `selection` such as "2" only that one is given.
+    A volume of one slice is 2D: its axes i and j become columns and rows, so that the array is (rows, columns) as for
+    a photograph. Values that the header scales become float32; all others keep their type.
 
     Raises:
-        StudyError: complex values, time and channel axes both longer than one, no axis longer than one, or an affine
-            that is not finite or not invertible.
+        StudyError: complex values, time and channel axes both longer than one, no axis longer than one, an affine that
+            is not finite or not invertible, or no such channel.
     """
     import nibabel as nib
 
@@ -35,7 +35,7 @@ def decode_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
     if int(np.prod(shape, dtype=object)) * file.get_data_dtype().itemsize > BYTES:
         raise StudyError(f"{path}: the header claims {'x'.join(map(str, shape))} voxels, more than are decoded")
     scaled = (getattr(file.dataobj, "slope", 1.0), getattr(file.dataobj, "inter", 0.0)) != (1.0, 0.0)
-    array: NDArray[Any] = np.asarray(file.dataobj)
+    array: NDArray[Any] = np.asarray(file.dataobj if selection is None else _channel(path, file, selection))
     if array.dtype.names is not None:  # RGB and RGBA voxels
         array = np.stack([array[name] for name in "RGB"], axis=-1)
     if array.dtype.kind == "c":
@@ -60,3 +60,15 @@ def decode_nifti(path: Path) -> tuple[NDArray[Any], Geometry]:
         return flat, Geometry(flat.shape[1:], (spacing[1], spacing[0]))
     array = np.ascontiguousarray(array)
     return array, Geometry(array.shape[1:], spacing, affine)
+
+
+def _channel(path: Path, file: Any, selection: str) -> Any:
+    """One channel of an opened file, (i, j, k); the others are not kept in memory."""
+    extra = [int(n) for n in file.shape[3:]]
+    n = int(np.prod(extra, dtype=object))
+    if sum(length > 1 for length in extra) > 1:
+        return file.dataobj  # the caller says what is wrong with the axes
+    if not selection.isdecimal() or int(selection) >= n:
+        one = "a single channel, 0" if n == 1 else f"the channels 0 to {n - 1}"
+        raise StudyError(f"{path}#{selection}: there is no channel '{selection}'; the file has {one}")
+    return file.dataobj[(..., *(int(selection) if length > 1 else 0 for length in extra))]

@@ -2,7 +2,8 @@
 
 Formats: PNG, JPEG, BMP, GIF, WebP (`raster`); TIFF (`raster`); NIfTI (`nifti`); DICOM files and series folders, DICOM
 SEG and RTSTRUCT as labels (`dicom`, `structures`). A path may end in `#SELECTION`: one series of a DICOM folder
-(`ct#1.2.840...`), or the segments or ROIs of a SEG or RTSTRUCT that are the label (`rtss.dcm#1,4`).
+(`ct#1.2.840...`), the segments or ROIs of a SEG or RTSTRUCT that are the label (`rtss.dcm#1,4`), or one channel of a
+NIfTI file of four axes, counted from 0 (`brain.nii.gz#2`).
 
 Whatever goes wrong with a file is a `StudyError` of one sentence that names it. No message holds a DICOM header's
 patient name or number.
@@ -262,7 +263,7 @@ def _decode(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geometry]:
     if kind == "nifti":
         from elsewhere.study.nifti import decode_nifti
 
-        return _guard(path, "NIfTI", lambda: decode_nifti(path))
+        return _guard(path, "NIfTI", lambda: decode_nifti(*split_selection(path)))
     from elsewhere.study.dicom import decode_dicom
 
     return _guard(path, "DICOM", lambda: decode_dicom(*split_selection(path)))
