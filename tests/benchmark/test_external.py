@@ -108,6 +108,20 @@ def test_saved_probabilities_are_used(tmp_path: Path) -> None:
     assert "What N local patients change" in found.said
 
 
+def test_probabilities_of_other_masks_are_remarked(tmp_path: Path) -> None:
+    """Turned by 180 degrees they fit every shape and every sum."""
+    study = given.masks_study(tmp_path / "study")
+    folder = given.predicted(study, tmp_path / "masks")
+    paths = sorted(folder.iterdir())
+    for number, path in enumerate(paths):
+        p = np.where(given.pixels(path) > 0, 0.8, 0.3)
+        p = p[::-1, ::-1] if number == 2 else p
+        np.savez(path.with_suffix(".npz"), probabilities=np.stack([1 - p, p])[:, None].astype(np.float16))
+    found = Evaluated(study, tmp_path / "out", predictions=folder)
+    (note,) = [note for note in found.notes if "is not the mask's in more than a tenth of the foreground" in note]
+    assert note.endswith(f"of the .npz: images/{paths[2].stem}")
+
+
 def probabilities(study: Study, path: Path) -> tuple[Path, pd.DataFrame]:
     rng = np.random.default_rng(0)
     rows = []

@@ -119,6 +119,50 @@ def test_nnunet_names_its_values(tmp_path: Path) -> None:
     assert "dataset.json" in masks.notes[0]
 
 
+def test_nnunet_may_ignore_and_may_call_classes_otherwise(tmp_path: Path) -> None:
+    """`ignore` is no class of a prediction; names that are not the study's are not passed over in silence."""
+    study = given.masks_study(tmp_path / "study", (0, 255))
+    folder = given.predicted(study, tmp_path / "out", 1)
+    described = folder / "dataset.json"
+    described.write_text(json.dumps({"labels": {"background": 0, study.classes[1]: 1, "ignore": 2}}))
+    masks = read_masks(folder, study, study.cases)
+    assert masks.values == {0: 0, 1: 1}
+    assert len(masks.notes) == 1
+    assert "by the names in dataset.json" in masks.notes[0]
+    described.write_text(json.dumps({"labels": {"background": 0, "vein": 1}}))
+    masks = read_masks(folder, study, study.cases)
+    assert masks.values == {0: 0, 1: 1}
+    assert f"other names than the study (background, vein; background, {study.classes[1]})" in masks.notes[1]
+    described.write_text(json.dumps({"labels": {"background": 0, "whole": [1, 2]}}))
+    assert len(read_masks(folder, study, study.cases).notes) == 1
+
+
+def test_the_truth_is_no_prediction(tmp_path: Path) -> None:
+    """The study's own masks, its manifest: whoever names them by mistake must not read a perfect score."""
+    study = given.masks_study(tmp_path / "study")
+    with pytest.raises(StudyError, match=r"s0-00.png: is the study's own mask of case 'images/s0-00'; wanted a folder"):
+        read_masks(study.root / "masks", study, study.cases)
+    labels = given.labels_study(tmp_path / "labels")
+    with pytest.raises(StudyError, match=r"found the columns image, label, .*or 'prediction' for labels"):
+        read_table(labels.root / "manifest.csv", labels, labels.cases)
+
+
+def test_channels_are_told_apart_in_folders_too(tmp_path: Path) -> None:
+    """nnU-Net's `_0000` on images of one name in the folders of two sites."""
+    rows = []
+    for site in ("north", "south"):
+        tiny.save(tmp_path / site / "1_0000.png", np.eye(32))
+        tiny.save(tmp_path / site / "truth.png", np.eye(32))
+        rows.append({"image": f"{site}/1_0000.png", "label": f"{site}/truth.png", "site": site, "patient": site})
+        tiny.save(tmp_path / "out" / site / "1.png", np.eye(32))
+    study = open_study(tiny.manifest(tmp_path, rows))
+    matched = match(tmp_path / "out", study, study.cases)
+    assert {case: path.parts[-2] for case, path in matched.files.items()} == {
+        "north/1_0000": "north",
+        "south/1_0000": "south",
+    }
+
+
 def test_a_mask_of_another_size_or_grid_is_refused(tmp_path: Path) -> None:
     study = given.masks_study(tmp_path / "study")
     folder = given.predicted(study, tmp_path / "out")
@@ -165,6 +209,10 @@ def test_probabilities_that_do_not_fit(tmp_path: Path) -> None:
     masks = read_masks(folder, study, study.cases)
     with pytest.raises(StudyError, match=r"s0-00.npz: probabilities add up to 1.8"):
         masks.probabilities("images/s0-00", FLAT)
+    for path in folder.glob("*.npz"):
+        np.savez(path, probabilities=np.stack([np.full((1, 32, 32), -0.5), np.full((1, 32, 32), 1.5)]))
+    with pytest.raises(StudyError, match=r"s0-00.npz: has the value -0.5; wanted probabilities between 0 and 1"):
+        read_masks(folder, study, study.cases).probabilities("images/s0-00", FLAT)
     next(folder.glob("*.npz")).unlink()
     assert "1 masks have no .npz" in read_masks(folder, study, study.cases).notes[-1]
 
@@ -190,6 +238,17 @@ def test_a_table_of_probabilities(tmp_path: Path) -> None:
     np.testing.assert_allclose(of_first.probabilities[study.cases[1].id], [0.25, 0.75])
 
 
+def test_a_table_of_rounded_probabilities(tmp_path: Path) -> None:
+    """Thirds of two decimals add up to 0.99."""
+    study = given.labels_study(tmp_path / "study", ("dark", "light", "rare"))
+    rows = [f"{case.id},0.33,0.33,0.33" for case in study.cases]
+    found = read_table(table(tmp_path / "a.csv", "case,dark,light,rare", rows), study, study.cases)
+    np.testing.assert_allclose(found.probabilities[study.cases[0].id], 1 / 3)
+    rows[1] = f"{study.cases[1].id},0.33,0.33,0.31"
+    with pytest.raises(StudyError, match=r"row 3: the probabilities of the 3 classes add up to 0.97; wanted 1"):
+        read_table(table(tmp_path / "a.csv", "case,dark,light,rare", rows), study, study.cases)
+
+
 def test_a_table_of_labels(tmp_path: Path) -> None:
     study = given.labels_study(tmp_path / "study")
     rows = [f"{case.id},{['light', '0'][i % 2]}" for i, case in enumerate(study.cases)]
@@ -212,6 +271,10 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
         ("case,light", "images/s0-00,0.5\nimages/s0-00,0.6", r"row 3: case 'images/s0-00' is in row 2 too"),
         ("case,light", "nobody,0.5", r"none of its 1 rows names a case .* found 'nobody'"),
         ("case,light", "", r"holds no rows"),
+        ("case,dark,light", "images/s0-00,-3.2,4.1", r"column 'dark' is '-3.2'; wanted a probability"),
+        ("case,dark,light", "images/s0-00,nan,nan", r"column 'dark' is 'nan'; wanted a probability"),
+        ("case,dark,light", "images/s0-00,0.5", r"column 'light' is ''; wanted a probability"),
+        ("case,prediction,score", "images/s0-00,dark,0.9\nimages/s0-01,light,0.8", r"no 'score' is below 0.5, and"),
     ],
 )
 def test_a_bad_table_is_said(tmp_path: Path, header: str, row: str, said: str) -> None:

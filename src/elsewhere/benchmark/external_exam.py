@@ -29,6 +29,14 @@ MASKS_ONLY = (
     "cannot be computed"
 )
 
+OTHER_CLASSES = (
+    "the most probable class of the .npz is not the mask's in more than a tenth of the foreground (the masks were "
+    "changed afterwards, or these probabilities lie elsewhere); scores are of the masks, calibration and thresholds of "
+    "the .npz"
+)
+DIFFERS = 0.1
+"""Share of the voxels that are foreground in either (our choice)."""
+
 Look = Callable[[Judged, NDArray[Any] | None], None]
 """Called with each case, and its probabilities (K, *spatial) or (K,), None where there are none."""
 
@@ -83,11 +91,20 @@ class GivenMasks:
             assert isinstance(label, Picture)
             prediction = self.masks.mask(case, stored.original)
             probabilities = self.masks.probabilities(case, stored.original)
+            if probabilities is not None and _differs(prediction, probabilities):
+                self.extras.remark(OTHER_CLASSES, case)
             truth = np.asarray(label.array)
             judged = segmented(stored, truth, prediction, self.classes, probabilities=probabilities, extras=self.extras)
             if look is not None:
                 look(judged, probabilities)
             yield judged
+
+
+def _differs(mask: NDArray[Any], probabilities: NDArray[np.float32]) -> bool:
+    """A mask is not that of its probabilities."""
+    likeliest = probabilities.argmax(axis=0)
+    foreground = np.count_nonzero((mask > 0) | (likeliest > 0))
+    return np.count_nonzero(mask != likeliest) > DIFFERS * foreground
 
 
 @dataclass(frozen=True)

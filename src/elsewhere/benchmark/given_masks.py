@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.benchmark.given_names import Matched, match
+from elsewhere.benchmark.given_names import Matched, listed, match
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case, Geometry
 from elsewhere.study.manifest import without_suffix
@@ -95,6 +95,8 @@ class Masks:
         if values.shape[1:] != geometry.shape:
             raise StudyError(f"{beside}: is {_by(values.shape[1:])}, its mask {path.name} is {_by(geometry.shape)}")
         total = values.sum(axis=0)
+        if float(values.min(initial=0)) < -SUMS_TO_ONE:
+            raise StudyError(f"{beside}: has the value {values.min():.3g}; wanted probabilities between 0 and 1")
         if not bool((np.abs(total - 1) <= SUMS_TO_ONE).all()):
             worst = float(total.flat[np.abs(total - 1).argmax()])
             raise StudyError(
@@ -121,7 +123,7 @@ def read_masks(folder: Path, study: Study, cases: Sequence[Case]) -> Masks:
     """
     matched = match(folder, study, cases)
     values, note = _values(folder, study, matched)
-    notes = [note] if note else []
+    notes = [*([note] if note else []), *_other_names(folder / "dataset.json", study)]
     beside = [_beside(path).is_file() for path in matched.files.values()]
     saved = all(beside)
     if saved:
@@ -143,7 +145,10 @@ def _values(folder: Path, study: Study, matched: Matched) -> tuple[dict[int, int
     """What the values in the files mean, and a sentence where that had to be found out."""
     own = {int(value): int(index) for value, index in study.label_values.items()}
     indices = {index: index for index in range(len(study.classes))}
-    named = _by_name(folder / "dataset.json", study)
+    names = _names(folder / "dataset.json")
+    named = None
+    if names is not None and set(names) == set(study.classes):
+        named = {value: study.classes.index(name) for name, value in names.items()}
     candidates = [
         *([(named, "by the names in dataset.json")] if named is not None else []),
         (own, "as in the study's masks"),
@@ -170,18 +175,26 @@ def _values(folder: Path, study: Study, matched: Matched) -> tuple[dict[int, int
     raise _foreign_value(seen[wrong], wrong, own)
 
 
-def _by_name(path: Path, study: Study) -> dict[int, int] | None:
-    """nnU-Net's `labels`, where their names are the study's."""
+def _names(path: Path) -> dict[str, int] | None:
+    """nnU-Net's `labels`: name -> value in the masks; None where there are none, or overlapping regions."""
     try:
         labels = json.loads(path.read_text(encoding="utf-8"))["labels"]
         if all(str(key).isdigit() for key in labels):  # version 1 has it the other way round
             labels = {name: value for value, name in labels.items()}
-        found = {str(name): int(value) for name, value in labels.items()}
+        # "ignore" are voxels that nobody annotated: learnt from by nobody, predicted never.
+        return {str(name): int(value) for name, value in labels.items() if name != "ignore"}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None  # not nnU-Net's, or overlapping regions: the values say it themselves
-    if set(found) != set(study.classes):
-        return None
-    return {value: study.classes.index(name) for name, value in found.items()}
+
+
+def _other_names(path: Path, study: Study) -> list[str]:
+    names = _names(path)
+    if names is None or set(names) == set(study.classes):
+        return []
+    return [
+        f"{path.name} has other names than the study ({listed(list(names))}; {listed(study.classes)}), so values were "
+        "not read by them"
+    ]
 
 
 def _meaning(values: Mapping[int, int], classes: Sequence[str]) -> str:

@@ -42,7 +42,7 @@ def match(folder: Path, study: Study, cases: Sequence[Case]) -> Matched:
     A path that is the case's own goes before a name, so `north/1.png` and `south/1.png` are told apart.
 
     Raises:
-        StudyError: there is no mask, none fits, a file fits two cases, or a case two files.
+        StudyError: there is no mask, none fits, a file fits two cases, a case two files, or a file is the study's own.
     """
     files = _masks_in(folder)
     if not files:
@@ -54,6 +54,8 @@ def match(folder: Path, study: Study, cases: Sequence[Case]) -> Matched:
         path = _file_of(case, study, by_path, by_name)
         if path is None:
             continue
+        if isinstance(case.label, Path) and case.label.exists() and path.samefile(case.label):
+            raise StudyError(f"{path}: is the study's own mask of case '{case.id}'; wanted a folder of predictions")
         if path in owners:
             raise StudyError(
                 f"{path}: fits the cases '{owners[path]}' and '{case.id}'; put the masks into folders like the study's "
@@ -103,7 +105,8 @@ def _file_of(
     own = [path for path in (case.label, next(iter(case.images.values()), None)) if isinstance(path, Path)]
     paths = [case.id, *(without_suffix(_relative(path, study.root)) for path in own)]
     names = [case.id.rpartition("/")[2], *(without_suffix(path.name.partition("#")[0]) for path in own)]
-    names += [name.removesuffix("_0000") for name in names if name.endswith("_0000")]
+    for keys in (paths, names):
+        keys += [key.removesuffix("_0000") for key in keys if key.endswith("_0000")]
     for table, keys in ((by_path, paths), (by_name, names)):
         for key in keys:
             found = table.get(key, [])

@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 WHO = ("case", "image", "id")
 """Columns that may name the case, the first that is there."""
 
-LABEL = ("prediction", "label", "predicted")
-"""Columns that may hold the label that was given, the first that is there."""
+LABEL = ("prediction", "predicted")
+"""Columns that may hold the label that was given, the first that is there; `label` is the truth, in a manifest."""
 
 SINGLE = ("probability", "score")
 """Columns that may hold the probability of the second of two classes, besides its own name."""
@@ -33,8 +33,8 @@ SINGLE = ("probability", "score")
 NEED_PROBABILITIES = ("auroc", "average_precision", "brier", "ece")
 """Metrics that labels alone do not give."""
 
-SUMS_TO_ONE = 1e-3
-"""How far the probabilities of a row may be from adding up to 1: tables are often rounded (our choice)."""
+ROUNDED = 0.005
+"""What rounding to two decimals takes from a probability: so far, for each class, may a row be from 1 (our choice)."""
 
 
 @dataclass(frozen=True)
@@ -60,8 +60,8 @@ def read_table(path: Path, study: Study, cases: Sequence[Case]) -> Table:
     """Read a CSV with a column `case` (or `image`), and a column a class, or one of labels.
 
     Class columns are called as the classes are, or `probability:CLASS`. For two classes one column is enough: that of
-    either class, or `probability`, which is of the second. Labels (column `prediction` or `label`) are class names, or
-    their numbers from 0.
+    either class, or `probability`, which is of the second. Labels (column `prediction`) are class names, or their
+    numbers from 0.
 
     Args:
         path: the table.
@@ -69,7 +69,8 @@ def read_table(path: Path, study: Study, cases: Sequence[Case]) -> Table:
         cases: those that are to be evaluated.
 
     Raises:
-        StudyError: columns are missing, a row is named as no case or twice, or a value is no probability and no class.
+        StudyError: columns are missing, a row is named as no case or twice, a value is no probability and no class, or
+            the column `probability` is of whichever class was predicted.
     """
     rows = _rows(path)
     columns = list(rows[0])
@@ -83,6 +84,8 @@ def read_table(path: Path, study: Study, cases: Sequence[Case]) -> Table:
             f"{path}: found the columns {', '.join(columns)}; wanted one for each class ({', '.join(study.classes)})"
             f"{', or one of the two' if len(study.classes) == 2 else ''}, or 'prediction' for labels"
         )
+    if label is not None:
+        _require_of_one_class(path, rows, found_in, label)
     of_case = _names(study, cases)
     probabilities: dict[str, NDArray[np.float64]] = {}
     lines: dict[str, int] = {}
@@ -142,6 +145,24 @@ def _class_columns(path: Path, columns: Sequence[str], classes: Sequence[str]) -
     return found
 
 
+def _require_of_one_class(
+    path: Path, rows: Sequence[Mapping[str, str]], columns: Mapping[int, str], label: str
+) -> None:
+    """Refuse a `probability` that is the larger of two beside both labels: it is of now one class and now the other."""
+    single = next((name for name in columns.values() if name in SINGLE), None)
+    if single is None or len({row[label] for row in rows}) < 2:
+        return
+    try:
+        low = min(float(row[single]) for row in rows)
+    except ValueError:
+        return  # the row says it
+    if low >= 0.5:
+        raise StudyError(
+            f"{path}: no '{single}' is below 0.5, and '{label}' names both classes: it seems to be that of the class "
+            "that was predicted; wanted that of one class, in a column of its name"
+        )
+
+
 def _names(study: Study, cases: Sequence[Case]) -> dict[str, str]:
     """What a row may call a case -> its id; "" where several are called so."""
     names: dict[str, str] = {}
@@ -181,7 +202,7 @@ def _probabilities(where: str, row: Mapping[str, str], columns: Mapping[int, str
     if len(columns) == 1:  # of two classes
         (index,) = columns
         values[1 - index] = 1 - values[index]
-    if abs(values.sum() - 1) > SUMS_TO_ONE:
+    if abs(values.sum() - 1) > ROUNDED * n + 1e-9:
         raise StudyError(
             f"{where}: the probabilities of the {n} classes add up to {values.sum():.4g}; wanted 1 (one class a case)"
         )

@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.benchmark.attempt import say
+from elsewhere.benchmark.given_names import listed
 from elsewhere.benchmark.sheets import BINS, PROBABILITY, TARGET
 from elsewhere.deploy.calibration import foreground_levels
 from elsewhere.errors import RunError, SealError
@@ -29,10 +30,12 @@ class Extras:
 
     Attributes:
         reasons: of the first failure of each extra, by what it is.
+        remarks: on single cases: a sentence -> the cases that it is about, in order.
     """
 
     def __init__(self) -> None:
         self.reasons: dict[str, str] = {}
+        self.remarks: dict[str, dict[str, None]] = {}
 
     def attempt(self, what: str, make: Callable[[], Made], otherwise: Made) -> Made:
         """What `make` makes, or `otherwise`."""
@@ -44,10 +47,15 @@ class Extras:
             self.reasons.setdefault(what, say(error))
             return otherwise
 
+    def remark(self, sentence: str, case: str) -> None:
+        """Keep that a sentence is about a case, once however often it is judged."""
+        self.remarks.setdefault(sentence, {})[case] = None
+
     @property
     def notes(self) -> list[str]:
-        """A sentence for each extra that failed."""
-        return [f"{what} could not be made: {reason}" for what, reason in self.reasons.items()]
+        """A sentence for each extra that failed, and for each remark."""
+        failed = [f"{what} could not be made: {reason}" for what, reason in self.reasons.items()]
+        return failed + [f"{sentence}: {listed(list(cases))}" for sentence, cases in self.remarks.items()]
 
 
 @dataclass
