@@ -107,6 +107,21 @@ def test_what_is_written_down(made: dict[str, Study], name: str) -> None:
 
 
 @pytest.mark.parametrize("name", SETS)
+def test_the_page_says_the_same(made: dict[str, Study], name: str) -> None:
+    page = Path(__file__).parents[2] / "docs/how-to/public-datasets.md"
+    lines = [line for line in page.read_text(encoding="utf-8").splitlines() if line.startswith(f"| `{name}`")]
+    told, grid = ([cell.strip() for cell in line.split("|")[1:-1]] for line in lines)
+    config = made[name].config
+    spacing = "median of the training cases" if config.spacing is None else " x ".join(f"{s:g}" for s in config.spacing)
+    assert grid[1:3] == [spacing, " x ".join(map(str, config.patch_size or []))]
+    assert RECIPES[name].where in told[1]
+    if name != "pancreasdg":  # there the page has words for the sites
+        assert config.roles is not None
+        sites = [[site for site in cell.split(", ") if site] for cell in told[3:]]
+        assert sites == [config.roles.train, config.roles.validation, config.roles.test]
+
+
+@pytest.mark.parametrize("name", SETS)
 def test_check_finds_no_error(made: dict[str, Study], name: str) -> None:
     report = check_study(made[name].root, jobs=1)
     assert [str(problem) for problem in report.errors] == []
