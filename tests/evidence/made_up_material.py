@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from elsewhere.evidence.findings_material import HELD_OUT, Judged
+from elsewhere.evidence.findings_material import HELD_OUT, Judged, metric_of
 from elsewhere.evidence.intervals import patient_interval, set_interval
 
 RULE = "source-val"
@@ -67,6 +67,8 @@ class InMemory:
     classes: tuple[str, ...] = ("background", "lesion")
     covariates: pd.DataFrame | None = None
     fits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    evaluation: bool = False
+    metrics_missing: tuple[str, ...] = ()
 
     @property
     def results(self) -> pd.DataFrame:
@@ -78,7 +80,7 @@ class InMemory:
         return pd.DataFrame(rows, columns=None if rows else COLUMNS)
 
     def _rows(self, key: dict[str, str], judged: Judged) -> list[dict[str, Any]]:
-        metric = "dice" if self.task == "segmentation" else "auroc"
+        metric = metric_of(self.task, None, self.metrics_missing)
         rows = []
         for seed, some in [
             *((str(s), [i]) for i, s in enumerate(judged.seeds)),

@@ -170,6 +170,19 @@ def test_patients_are_resampled_with_all_their_cases() -> None:
     assert naive.hi - naive.lo < 0.7 * (found.hi - found.lo)
 
 
+def test_models_that_judged_other_patients_have_an_interval_or_a_reason() -> None:
+    """As at home, where the patients of every seed differ: a resample may hold none of a model's."""
+    bins = np.stack([score_bins(*drawn(12, np.random.default_rng(0), 0.2))] * 2)
+    bins[0, :4] = bins[1, 4:] = 0
+    found = debiased_ece(bins, range(12), n_boot=500)  # (8 / 12)^12: 1 % of the resamples
+    assert found.lo == 0
+    assert found.hi > 0.1
+    bins[1, 1:] = 0
+    rare = debiased_ece(bins, range(12), n_boot=500)
+    assert math.isnan(rare.lo)
+    assert "of the resamples" in str(rare.reason)
+
+
 def test_where_there_is_no_error_to_speak_of() -> None:
     sure = score_bins(np.ones(12), np.ones(12, bool))  # all right, and sure of it
     found = debiased_ece(sure, range(12), n_boot=50)

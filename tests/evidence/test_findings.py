@@ -164,6 +164,19 @@ def test_the_answer_claims_what_was_found(change: str, wanted: str) -> None:
         assert "a site like these" not in text, "nothing about other sites from so few"
 
 
+def test_the_answer_with_a_site_of_one_class() -> None:
+    rng = np.random.default_rng(0)
+    target, p = np.arange(20) % 2, rng.random((2, 20))
+    ill = classification(p, np.ones(20), "B")
+    tables = {("erm", "A"): {HELD_OUT: classification(p, target, "A"), HOME: classification(p, np.ones(20), "H")}}
+    text = found_in(tables, task="classification").answer
+    assert "nan" not in text
+    assert "at home" not in text
+    text = found_in({**tables, ("erm", "B"): {HELD_OUT: ill}}, task="classification").answer
+    auroc = np.mean([roc_auc_score(target, row) for row in p])
+    assert text == f"erm has been judged at 2 of 2 held-out sites: AUROC {auroc:.2f} at A, undefined at B."
+
+
 def test_common_cases_and_seeds() -> None:
     one, other = segmentation(some_dice(10, 0.5)), segmentation(some_dice(8, 0.6, 2), first=4)
     a, b = common(one, other)

@@ -244,3 +244,118 @@ def test_what_is_missing_is_said() -> None:
     assert set(found.missing) == {"calibration", "conformal", "decisions", "detection", "doubt", "subgroups"}
     assert "elsewhere benchmark" in found.missing["subgroups"]
     assert not found.decisions
+
+
+@pytest.mark.parametrize("covariates", [None, pd.DataFrame({"age": ["1"] * 20}, index=[f"A{i}" for i in range(20)])])
+def test_labels_alone_show_nothing_of_confidence(covariates: pd.DataFrame | None) -> None:
+    """Their probabilities are 0 and 1: a calibration error of the error rate, and a flat risk, made of nothing."""
+    target = np.arange(20) % 2
+    label = np.where(np.arange(20) < 5, 1 - target, target).astype(float)
+    given: dict[str, Any] = {
+        "task": "classification",
+        "classes": CLASSES,
+        "evaluation": True,
+        "metrics_missing": ("auroc", "average_precision", "brier", "ece"),
+        "covariates": covariates,
+    }
+    material = InMemory({("given", "A"): {HELD_OUT: classification(label, target)}}, **given)
+    found = find(material, RULE)
+    assert found.metric == "balanced_accuracy"
+    assert found.scores[0].models.value == pytest.approx(0.75, abs=0.01)
+    assert "given reaches balanced accuracy 0.75" in found.answer
+    assert not any((found.calibration, found.conformal, found.decisions, found.doubt, found.cases))
+    for section in ("cases", "calibration", "conformal", "decisions", "doubt"):
+        assert "no probabilities" in found.missing[section]
+    assert ("elsewhere evaluate" in found.missing["subgroups"]) == (covariates is None)
+    assert "benchmark" not in str(found.missing)
+    for metric in ("auroc", "brier"):
+        with pytest.raises(SettingsError, match=f"found '{metric}', wanted for classification without probabilities"):
+            find(material, RULE, Question(metric=metric))
+    with pytest.raises(SettingsError, match=r"wanted for classification one of: balanced_accuracy, accuracy, f1$"):
+        find(material, RULE, Question(metric="dice"))
+    assert find(material, RULE, Question(metric="f1")).metric == "f1"
+
+
+def test_predictions_made_elsewhere_are_not_told_to_be_evaluated_again() -> None:
+    masks = {("given", "A"): {HELD_OUT: segmentation(np.linspace(0.3, 0.8, 6))}}
+    found = find(InMemory(masks, evaluation=True), RULE)
+    assert "evaluation 2" not in str(found.missing)
+    assert found.missing["conformal"].startswith("predictions made elsewhere come without calibration patients")
+    assert found.missing["doubt"].startswith("no probabilities were given")
+    table = {("given", "A"): {HELD_OUT: some_classification(30, 0, seeds=1)}}
+    shown = find(InMemory(table, task="classification", classes=CLASSES, evaluation=True), RULE)
+    assert shown.calibration
+    assert shown.doubt
+    assert set(shown.missing) == {"conformal", "decisions", "subgroups"}
+
+
+def with_bins(judged: Judged, name: str, right: float) -> Judged:
+    """Voxels of every case: 10 in each of the five uppermost bins, a share of them right."""
+    count = np.zeros((*judged.seen.shape, 15))
+    count[:, :, 10:] = 10
+    parts = {"count": count, "confidence": count * (np.arange(15) + 0.5) / 15, "right": count * right}
+    return replace(judged, histograms={**judged.histograms, **{f"{name}_{part}": of for part, of in parts.items()}})
+
+
+def test_voxels_of_a_model_that_is_never_right_are_calibrated_worst() -> None:
+    found = calibration_at("erm", "A", {HELD_OUT: with_bins(segmentation(np.zeros((1, 6))), "bin", 0.0)}, {})
+    assert found is not None
+    assert found.ece.value == pytest.approx(np.mean((np.arange(10, 15) + 0.5) / 15))
+
+
+def test_voxels_after_the_temperature_are_of_every_run_or_not_shown() -> None:
+    judged = with_bins(with_bins(segmentation(np.full((2, 6), 0.5)), "bin", 0.9), "scaled", 0.9)
+    both = calibration_at("erm", "A", {HELD_OUT: judged}, {})
+    assert both is not None
+    assert both.scaled_ece is not None
+    assert both.scaled_ece.value == both.ece.value
+    for name in ("count", "confidence", "right"):
+        judged.histograms[f"scaled_{name}"][1] = 0  # its run had no temperature
+    one = calibration_at("erm", "A", {HELD_OUT: judged}, {})
+    assert one is not None
+    assert (one.scaled_ece, one.scaled_curve) == (None, None)
+
+
+def test_what_was_not_written_of_voxels_is_left_out() -> None:
+    away, calibration = some_segmentation(20, 5), some_segmentation(20, 6)
+    home = segmentation(np.full((2, 5), 0.8), "H")
+    found = conformal_at("erm", "A", {HELD_OUT: away, CALIBRATION: calibration, HOME: home})
+    assert found is not None
+    assert found.home is None
+    for histogram in calibration.histograms.values():
+        histogram[1, :] = 0  # the histograms of a run could not be made
+    assert decisions_at("erm", "A", {HELD_OUT: away, CALIBRATION: calibration}, ("background", "lesion"), None) == []
+
+
+def test_where_a_tenth_of_the_cases_at_home_are_missed_such_cases_are_wrong() -> None:
+    home = segmentation(np.r_[np.zeros(4), np.full(16, 0.9)])
+    bound = wrong_below([home])
+    away = segmentation(np.r_[np.zeros(3), np.full(9, 0.8)], confidence=np.linspace(0.1, 0.9, 12)[None])
+    found = doubt_at("erm", "A", {HELD_OUT: away}, bound)
+    assert found is not None
+    assert found.wrong == pytest.approx(3 / 12)
+    assert found.errors["confidence"].value == 1
+
+
+def test_groups_are_the_same_at_every_site() -> None:
+    """A text at one site makes the numbers of the others texts, too; and every method's sites are looked at."""
+    field = ["1.5"] * 10 + ["unknown"] * 10 + [f"{0.5 * (i % 8):g}" for i in range(20)]
+    covariates = table(field=field)
+    judged = only_held_out({("erm", "A"): segmentation(np.linspace(0.2, 0.9, 20), "A")})
+    judged |= only_held_out({("gin", site): segmentation(np.linspace(0.3, 0.9, 20), site) for site in "AB"})
+    found = {(one.method, one.held_out): one for one in subgroups_of(judged, covariates, (), ["A", "B"], "dice")}
+    assert [row.group for row in found["gin", "B"].rows] == ["0", "0.5", "1", "1.5", "2", "2.5", "3", "3.5"]
+    assert [row.group for row in found["gin", "A"].rows] == ["1.5", "unknown"]
+    ages = table(age=[*(str(20 + i) for i in range(20)), *(str(60 + i) for i in range(20))])
+    edges = subgroups_of(judged, ages, (), ["A", "B"], "dice")
+    whole = {row.group for one in edges for row in one.rows}
+    assert whole == {"< 29.75", "29.75 to < 49.5", "49.5 to < 69.25", ">= 69.25"}, "quartiles of both sites"
+
+
+def test_a_covariate_that_was_asked_for_and_makes_no_groups_is_refused() -> None:
+    judged = only_held_out({("erm", "A"): segmentation(np.ones((1, 4)))})
+    one = pd.DataFrame({"scanner": ["x"] * 4, "age": ["1", "2", "3", "4"]}, index=[f"A{i}" for i in range(4)])
+    asked = [Wanted("age"), Wanted("scanner")]
+    with pytest.raises(SettingsError, match="--subgroup scanner: found all cases in one group, 'x'"):
+        subgroups_of(judged, one, asked, ["A"], "dice")
+    assert subgroups_of({}, one, asked, ["A"], "dice") == [], "nothing is judged yet"

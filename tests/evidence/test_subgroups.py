@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,14 @@ def test_few_different_numbers_are_a_group_each_in_their_order() -> None:
     found = groups(["10", "2", "2.0", "", "10"], range(5))
     assert found.names == ("2", "10", MISSING)
     assert found.index.tolist() == [1, 0, 0, 2, 1]
+
+
+def test_none_is_an_answer_and_na_among_numbers_is_not() -> None:
+    assert named(["none", "partial", None, "None"]) == ["none", "partial", MISSING, "None"]
+    assert named(["NA", "30", "n/a", "60", "NaN"], [45]) == [MISSING, "< 45", MISSING, ">= 45", MISSING]
+    assert named(["NA", "2", "3"]) == [MISSING, "2", "3"]
+    assert named(["NA", "SZ"]) == ["NA", "SZ"]  # Namibia
+    assert named(["NA", "NA"]) == ["NA", "NA"]
 
 
 def test_numbers_are_cut_at_given_edges() -> None:
@@ -115,6 +124,21 @@ def test_lower_may_be_better() -> None:
     values, half = np.r_[np.zeros(30), np.ones(30)], ["a"] * 30 + ["b"] * 30
     assert subgroups(values, half, range(60), n_boot=10).worst == "a"
     assert subgroups(values, half, range(60), n_boot=10, higher_is_better=False).worst == "b"
+
+
+def test_a_group_whose_patients_have_no_score_is_small() -> None:
+    values = np.r_[np.full(30, 2.0), 9.0, np.full(29, np.nan), np.full(30, 3.0)]  # HD95 of empty masks
+    found = subgroups(values, ["a"] * 30 + ["b"] * 30 + ["c"] * 30, range(90), higher_is_better=False, n_boot=10)
+    assert [(row.n_patients, row.small) for row in found.rows] == [(30, False), (30, True), (30, False)]
+    assert (found.gap, found.worst) == (1, "c")
+
+
+def test_groups_may_be_made_of_more_cases_than_these() -> None:
+    whole = groups([str(i) for i in range(40)], range(40))
+    some = subgroups(np.ones(10), replace(whole, index=whole.index[:10]), range(10), n_boot=10)
+    assert [row.group for row in some.rows] == ["< 9.75"]
+    with pytest.raises(SettingsError, match="one group a case"):
+        subgroups(np.ones(10), whole, range(10))
 
 
 def test_where_there_is_no_gap() -> None:

@@ -41,8 +41,9 @@ def gathered(tables: Sequence[tuple[int, int, pa.Table]]) -> Judged:
             column = table[name].combine_chunks()
             if pa.types.is_list(column.type) or pa.types.is_large_list(column.type):
                 known, found = _lists(column)
-                full = histograms.setdefault(name, np.zeros((*shape, found.shape[1]), dtype=np.float32))
-                full[model, rows[known]] = found
+                if known.any():  # otherwise nothing tells how long they are
+                    full = histograms.setdefault(name, np.zeros((*shape, found.shape[1]), dtype=np.float32))
+                    full[model, rows[known]] = found
             elif (values := _numbers(column)) is not None:
                 numbers.setdefault(name, np.full(shape, np.nan))[model, rows] = values
     names = tuple(name.removeprefix(PROBABILITY) for name in numbers if name.startswith(PROBABILITY))

@@ -85,6 +85,11 @@ class Loaded:
         return self.question.get("kind") == EVALUATION
 
     @property
+    def metrics_missing(self) -> tuple[str, ...]:
+        """Metrics that cannot be computed: those of probabilities, where only labels were given."""
+        return tuple(self.question.get("metrics_missing", ()))
+
+    @property
     def study(self) -> str:
         """Its name."""
         return str(self.question["study"])

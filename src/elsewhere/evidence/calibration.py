@@ -32,7 +32,7 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.intervals import Interval, drawn_weights, percentile_levels
+from elsewhere.evidence.intervals import UNDEFINED_AT_MOST, Interval, drawn_weights, percentile_levels
 from elsewhere.evidence.judged import Patients, owners
 from elsewhere.evidence.shares import share
 from elsewhere.tasks.classification_metrics import ECE_BINS, checked
@@ -291,6 +291,11 @@ def debiased_ece(
         return Interval(value, nan, nan, n_cases, n_patients, "one patient: nothing to resample")
     (weights,) = drawn_weights(n_patients, n_boot, seed, n_boot)
     scores = score(weights)
+    undefined = np.isnan(scores)  # a model that judged nobody who was drawn: home patients differ from seed to seed
+    if undefined.mean() > UNDEFINED_AT_MOST:
+        reason = f"undefined in {100 * undefined.mean():.0f} % of the resamples"
+        return Interval(value, nan, nan, n_cases, n_patients, reason)
+    scores = scores[~undefined]
     lo, hi = np.quantile(scores, percentile_levels(level, n_patients, "expanded"))
     lo -= 2 * max(float(scores.mean()) - value, 0)
     return Interval(value, max(float(lo), 0.0), max(float(hi), 0.0), n_cases, n_patients)

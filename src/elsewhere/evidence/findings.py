@@ -20,11 +20,11 @@ from elsewhere.evidence.findings_material import (
     BASELINE,
     HELD_OUT,
     HOME,
-    METRICS,
-    PRIMARY,
+    PROBABILISTIC,
     REFERENCE,
     Judged,
     Material,
+    metric_of,
 )
 from elsewhere.evidence.findings_scores import Groups, OverallScore, Score, overall, people_of, runs_of, scores
 from elsewhere.evidence.findings_subgroups import SubgroupsAt, Wanted, subgroups_of
@@ -57,7 +57,7 @@ class Findings:
         scores, overall: site by site, and over the sites.
         comparisons: with ERM.
         cases: score of each held-out case, mean over seeds, by method and site (probability of the true class, for
-            classification).
+            classification; empty where only labels were given).
         calibration, conformal, decisions, detection, doubt, subgroups: by method and site; empty where `missing` says
             why.
         wrong_below: Dice below which a case counts as wrong; NaN for classification.
@@ -96,10 +96,13 @@ def find(material: Material, selection: str, question: Question | None = None, *
         whole: all sections; False: scores and comparisons only, for the rules after the first.
 
     Raises:
-        SettingsError: no such metric for the task; a prevalence that is none.
+        SettingsError: no such metric for the task, or it cannot be computed; a prevalence that is none; a covariate
+            that makes no groups.
     """
     question = question or Question()
-    metric = _metric(material.task, question)
+    if question.prevalence is not None and not 0 < question.prevalence < 1:
+        raise SettingsError(f"--prevalence: found {question.prevalence:g}, wanted a share between 0 and 1")
+    metric = metric_of(material.task, question.metric, material.metrics_missing)
     sites, methods = material.held_out(selection), material.methods(selection)
     judged: dict[tuple[str, str], Mapping[str, Judged]] = {}
     sections = _Sections(material, selection, question, metric)
@@ -120,8 +123,9 @@ def find(material: Material, selection: str, question: Question | None = None, *
     over = overall(found, runs, people_of(judged), sites, metric)
     compared = comparisons(judged, found, runs, sites, metric)
     of_cases: dict[str, dict[str, tuple[float, ...]]] = {}
-    for (method, site), splits in judged.items():
-        of_cases.setdefault(method, {})[site] = _values_of_cases(splits[HELD_OUT], metric)
+    if not labels_only(material):
+        for (method, site), splits in judged.items():
+            of_cases.setdefault(method, {})[site] = _values_of_cases(splits[HELD_OUT], metric)
     order = {name: number for number, name in enumerate(methods)}
     return Findings(
         study=material.study,
@@ -146,12 +150,12 @@ class _Sections:
     def __init__(self, material: Material, selection: str, question: Question, metric: str) -> None:
         self.material, self.selection, self.question, self.metric = material, selection, question, metric
         self.lists: dict[str, list[Any]] = {}
-        self.missing: dict[str, str] = {}
         self.bound = math.nan
-        self.at_home: list[Judged] = []
 
     def add(self, method: str, site: str, splits: Mapping[str, Judged]) -> None:
-        """All sections of a method at a site."""
+        """All sections of a method at a site; labels alone have none of these."""
+        if labels_only(self.material):
+            return
         if self.material.task == "segmentation" and math.isnan(self.bound):
             self.bound = self._bound()
         fitted = self.material.fitted(self.selection, method, site)
@@ -173,7 +177,7 @@ class _Sections:
             sites = self.material.held_out(self.selection)
             self.lists["subgroups"] = list(subgroups_of(judged, covariates, wanted, sites, self.metric))
         elif wanted:
-            raise SettingsError(f"--subgroup {wanted[0].covariate}: {NO_COVARIATES}")
+            raise SettingsError(f"--subgroup {wanted[0].covariate}: {no_covariates(self.material)}")
 
     def _bound(self) -> float:
         methods, sites = self.material.methods(self.selection), self.material.held_out(self.selection)
@@ -183,30 +187,55 @@ class _Sections:
 
     def found(self, order: Mapping[str, int]) -> dict[str, Any]:
         """Arguments of `Findings`, methods in the order of the question."""
-        missing = {name: why for name, why in WHY_MISSING.items() if not self.lists.get(name)}
+        why = {**WHY_MISSING, **(OF_EVALUATIONS if self.material.evaluation else {})}
+        if labels_only(self.material):
+            why |= dict.fromkeys(NEED_PROBABILITIES, LABELS_ONLY)
         if self.material.covariates is None:
-            missing["subgroups"] = NO_COVARIATES
+            why["subgroups"] = no_covariates(self.material)
         if self.material.task == "classification":
-            missing.pop("detection", None)
+            del why["detection"]
+        missing = {name: reason for name, reason in why.items() if not self.lists.get(name)}
         made = {name: tuple(sorted(some, key=lambda one: order[one.method])) for name, some in self.lists.items()}
         return {**made, "wrong_below": self.bound, "missing": missing}
 
 
-NO_COVARIATES = (
-    "the folder has no covariates.csv; the same 'elsewhere benchmark' command writes it, and trains nothing again"
-)
+def labels_only(material: Material) -> bool:
+    """Labels were given and no probabilities: those in the tables are 0 and 1, and say nothing of confidence."""
+    return PROBABILISTIC in material.metrics_missing
+
+
+def no_covariates(material: Material) -> str:
+    """Why there can be no subgroups, and what to do."""
+    again = "evaluate' command writes it" if material.evaluation else "benchmark' command writes it, and trains nothing"
+    return f"the folder has no covariates.csv; the same 'elsewhere {again}"
+
 
 WHY_MISSING = {
     "calibration": "no probabilities were written, so calibration cannot be told",
-    "conformal": "no run has written its calibration patients (they come with evaluation 2), so there is nothing to "
-    "fit prediction sets on",
-    "decisions": "no run has written its calibration patients (they come with evaluation 2), and a threshold is never "
-    "chosen on the held-out site",
+    "conformal": "not every run has calibration patients (small sites have none to spare, and before evaluation 2 they "
+    "were not written), so there is nothing to fit prediction sets on",
+    "decisions": "not every run has calibration patients with and without the finding (small sites have none to spare, "
+    "and before evaluation 2 they were not written), and a threshold is never chosen on the held-out site",
     "detection": "lesions were not counted: they come with evaluation 2",
     "doubt": "neither confidence nor outlier scores were written: they come with evaluation 2",
     "subgroups": "the manifest has no covariate with at least two groups at a held-out site",
 }
 """Sentences for sections with nothing in them."""
+
+OF_EVALUATIONS = {
+    "calibration": "no probabilities were given, so calibration cannot be told",
+    "conformal": "predictions made elsewhere come without calibration patients, so there is nothing to fit prediction "
+    "sets on",
+    "decisions": "predictions made elsewhere come without calibration patients, and a threshold is never chosen on the "
+    "patients that it is judged by",
+    "detection": "lesions could not be counted",
+    "doubt": "no probabilities were given, so there is no confidence to look at",
+}
+"""Instead of these, where predictions were made elsewhere."""
+
+NEED_PROBABILITIES = ("cases", "calibration", "conformal", "decisions", "doubt")
+
+LABELS_ONLY = "labels were given and no probabilities, so nothing that weighs confidence can be told"
 
 
 def plain(value: Any) -> Any:
@@ -222,15 +251,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else bool(value) if isinstance(value, np.bool_) else value
-
-
-def _metric(task: str, question: Question) -> str:
-    known = METRICS[task]
-    if question.metric is not None and question.metric not in known:
-        raise SettingsError(f"--metric: found {question.metric!r}, wanted for {task} one of: {', '.join(known)}")
-    if question.prevalence is not None and not 0 < question.prevalence < 1:
-        raise SettingsError(f"--prevalence: found {question.prevalence:g}, wanted a share between 0 and 1")
-    return question.metric or PRIMARY[task]
 
 
 def _light(judged: Judged) -> Judged:

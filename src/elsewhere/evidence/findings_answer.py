@@ -52,29 +52,37 @@ def _level(
     name = NAMES.get(metric, metric)
     mine = [score for score in scores if score.method == method]
     total = next((one for one in over if one.method == method), None)
-    if total is not None:
+    if total is not None and not math.isnan(total.models.value):
         text, about = _with_limits(total.training, total.models)
         worst = f" (worst: {total.worst:.2f} at {total.worst_site})" if total.worst_site else ""
-        home = f", against {total.home.value:.2f} at home" if total.home is not None else ""
+        home = _at_home(total.home)
         sentence = f"Over these {len(sites)} held-out sites {method} reaches {name} {text}{worst}{home}{about}"
         if not math.isnan(total.new_site.lo):
             lo, hi = total.new_site.lo, total.new_site.hi
             sentence += f", and a site like these would be expected between {lo:.2f} and {hi:.2f}"
         return sentence
     if len(mine) > 1:
-        each = ", ".join(f"{score.models.value:.2f} at {score.held_out}" for score in mine)
+        each = ", ".join(f"{_number(score.models.value)} at {score.held_out}" for score in mine)
         return f"{method} has been judged at {len(mine)} of {len(sites)} held-out sites: {name} {each}"
     one = mine[0]
     text, about = _with_limits(one.training, one.models)
     where = f"At {one.held_out}, the one site held out," if len(sites) == 1 else f"At {one.held_out}"
-    home = f", against {one.home.value:.2f} at home" if one.home is not None else ""
+    home = _at_home(one.home)
     return f"{where} {method} reaches {name} {text}{home}{about}"
+
+
+def _at_home(home: Interval | None) -> str:
+    return "" if home is None or math.isnan(home.value) else f", against {home.value:.2f} at home"
+
+
+def _number(value: float) -> str:
+    return "undefined" if math.isnan(value) else f"{value:.2f}"
 
 
 def _with_limits(training: Interval, models: Interval) -> tuple[str, str]:
     """Value and interval, and what the interval is about: the wider estimand where it can be had."""
     if math.isnan(models.value):
-        return "undefined", ""
+        return _number(models.value), ""
     for one in (training, models):
         if not math.isnan(one.lo):
             return f"{models.value:.2f} [{one.lo:.2f}, {one.hi:.2f}]", f" (95 % interval for {ABOUT[one.estimand]})"

@@ -10,10 +10,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.evidence.calibration import debiased_ece, foreground_brier, label_bins, reliability, voxel_bins
-from elsewhere.evidence.conformal import coverage, fit_label_sets, fit_outer_mask, sets
+from elsewhere.evidence.conformal import (
+    Coverage,
+    MaskCoverage,
+    coverage,
+    fit_label_sets,
+    fit_outer_mask,
+    mask_coverage,
+    sets,
+)
 from elsewhere.evidence.findings_material import CALIBRATION, HELD_OUT, HOME, Judged
-from elsewhere.evidence.intervals import Interval, patient_interval
-from elsewhere.evidence.shares import share
+from elsewhere.evidence.intervals import Interval
 from elsewhere.evidence.temperature import scaled
 
 RESAMPLES = 300
@@ -21,6 +28,9 @@ RESAMPLES = 300
 
 LEVEL, MISSED = 0.9, 0.1
 """Share of patients that sets promise to hold; share of a patient's foreground that an outer mask may leave outside."""
+
+FOREGROUND = ("foreground_true", "foreground_false")
+"""Voxels by P(not background)."""
 
 Fitted = Mapping[int, Mapping[str, Any]]
 """By seed, what the run fitted on its calibration patients."""
@@ -122,7 +132,7 @@ def conformal_at(method: str, held_out: str, splits: Mapping[str, Judged]) -> Co
         return None
     if splits[HELD_OUT].probabilities is not None:
         return _label_sets(method, held_out, splits)
-    if "foreground_true" in splits[CALIBRATION].histograms and "foreground_true" in splits[HELD_OUT].histograms:
+    if _has_foreground(splits[CALIBRATION]) and _has_foreground(splits[HELD_OUT]):
         return _outer_masks(method, held_out, splits)
     return None
 
@@ -142,7 +152,10 @@ def _scaled(judged: Judged, fitted: Fitted) -> NDArray[np.float64] | None:
             return None
         after = np.stack([scaled(p, float(t)) for p, t in zip(judged.probabilities, temperatures, strict=True) if t])
         return _of_labels(after, judged.target, judged.seen)
-    return _of_voxels(judged, "scaled")
+    bins = _of_voxels(judged, "scaled")
+    if bins is None or not bins[judged.seen.any(axis=1), :, 0].any(axis=(1, 2)).all():
+        return None
+    return bins
 
 
 def _of_labels(
@@ -154,7 +167,7 @@ def _of_labels(
 
 def _of_voxels(judged: Judged, name: str) -> NDArray[np.float64] | None:
     parts = [judged.histograms.get(f"{name}_{part}") for part in ("count", "confidence", "right")]
-    if any(part is None or not part.any() for part in parts):
+    if any(part is None for part in parts) or not np.any(parts[0]):
         return None
     return np.stack([voxel_bins(*of_model) for of_model in zip(*parts, strict=True)])
 
@@ -166,10 +179,14 @@ def _curve(bins: NDArray[np.float64], judged: Judged) -> ReliabilityCurve:
     return ReliabilityCurve(*(tuple(np.round(column[some], 5).tolist()) for column in columns))
 
 
+def _has_foreground(judged: Judged) -> bool:
+    return all(name in judged.histograms for name in FOREGROUND)
+
+
 def _brier(judged: Judged) -> float:
     values = judged.values("brier") if judged.probabilities is not None else None
-    true, false = judged.histograms.get("foreground_true"), judged.histograms.get("foreground_false")
-    if values is None and true is not None and false is not None:
+    if values is None and _has_foreground(judged):
+        true, false = (judged.histograms[name] for name in FOREGROUND)
         values = np.stack([foreground_brier(*of_model) for of_model in zip(true, false, strict=True)])
     return float("nan") if values is None or np.isnan(values).all() else float(np.nanmean(values))
 
@@ -186,7 +203,7 @@ def _label_sets(method: str, held_out: str, splits: Mapping[str, Judged]) -> Con
         assert own.target is not None
         rules.append(fit_label_sets(own.probabilities[0], own.target, own.patients, LEVEL))
 
-    def held(split: str) -> Any:
+    def held(split: str) -> Coverage:
         judged = splits[split].of_seeds(seeds)
         assert judged.probabilities is not None
         of_cases = np.stack([sets(p, rule) for p, rule in zip(judged.probabilities, rules, strict=True)])
@@ -217,40 +234,23 @@ def _outer_masks(method: str, held_out: str, splits: Mapping[str, Judged]) -> Co
         own = calibration.of_seeds([seed])
         own = own.only(own.seen[0])
         rules.append(fit_outer_mask(own.histograms["foreground_true"][0], own.patients, LEVEL, MISSED))
-    thresholds = [rule.threshold for rule in rules]
-    away = splits[HELD_OUT]
-    home = splits.get(HOME)
-    held = _held(home.of_seeds(seeds), thresholds) if home is not None and set(seeds) <= set(home.seeds) else None
+
+    def held(split: str) -> MaskCoverage:
+        judged = splits[split].of_seeds(seeds)
+        true, false = (judged.histograms[name] for name in FOREGROUND)
+        return mask_coverage(true, false, judged.patients, rules)
+
+    away, home = held(HELD_OUT), None
+    if HOME in splits and set(seeds) <= set(splits[HOME].seeds) and _has_foreground(splits[HOME]):
+        home = held(HOME)
     return ConformalAt(
         method,
         held_out,
         "outer masks",
         LEVEL,
-        _held(away, thresholds),
-        held,
-        patient_interval(_mask_sizes(away, thresholds), away.patients, n_boot=RESAMPLES),
+        away.patients,
+        None if home is None else home.patients,
+        away.size,
         min(rule.n_patients for rule in rules),
         next((rule.reason for rule in rules if rule.reason), None),
     )
-
-
-def _held(judged: Judged, thresholds: list[float]) -> Interval:
-    """Share of patients with foreground, no more than MISSED of which lies outside of the model's own outer mask."""
-    names, owner = np.unique(judged.patients.astype(str), return_inverse=True)
-    has, inside = [], []
-    for model, threshold in zip(judged.histograms["foreground_true"], thresholds, strict=True):
-        start = round(threshold * model.shape[1])
-        total = np.bincount(owner, model.sum(axis=1), len(names))
-        outside = np.bincount(owner, model[:, :start].sum(axis=1), len(names))
-        has.append(total > 0)
-        inside.append((total > 0) & (outside <= MISSED * total))
-    return share(np.array(inside), np.array(has), names).interval()
-
-
-def _mask_sizes(judged: Judged, thresholds: list[float]) -> NDArray[np.float64]:
-    """(S, N) share of the image that the outer mask takes; NaN for a case that is none of the model's own."""
-    both = judged.histograms["foreground_true"] + judged.histograms["foreground_false"]
-    size = both.sum(axis=2)
-    start = [round(threshold * both.shape[2]) for threshold in thresholds]
-    inside = np.stack([model[:, first:].sum(axis=1) for model, first in zip(both, start, strict=True)])
-    return np.asarray(np.divide(inside, size, out=np.full(size.shape, np.nan), where=size > 0))

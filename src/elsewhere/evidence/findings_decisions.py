@@ -149,7 +149,8 @@ def _of_voxels(method: str, held_out: str, calibration: Judged, away: Judged, ho
         return []
     limits = []
     for model in range(len(away.seeds)):
-        own = calibration.seen[model]
+        voxels = sum(calibration.histograms[name][model].sum(axis=1) for name in names)
+        own = calibration.seen[model] & (np.asarray(voxels) > 0)
         true, false = (calibration.histograms[name][model, own] for name in names)
         limits.append(choose_dice_threshold(true, false, calibration.patients[own]))
     at = np.array(limits)

@@ -23,6 +23,9 @@ POINTS = 40
 WORST_AT_HOME = 0.1
 """A segmentation counts as wrong where its Dice is among the lowest such share of ERM's cases at home (our choice)."""
 
+LEAST_BOUND = 0.01
+"""It is not lower: where a tenth of the cases at home are missed altogether, such cases are wrong, and not none."""
+
 WITHOUT_HOME = 0.5
 """The bound where there is no home."""
 
@@ -70,7 +73,7 @@ def wrong_below(at_home: Iterable[Judged]) -> float:
     """The Dice below which a case counts as wrong, to two digits: from the in-domain tests of ERM."""
     values = [found[~np.isnan(found)] for judged in at_home if (found := judged.numbers.get("dice")) is not None]
     known = np.concatenate(values) if values else np.zeros(0)
-    return round(float(np.quantile(known, WORST_AT_HOME)), 2) if len(known) else WITHOUT_HOME
+    return max(round(float(np.quantile(known, WORST_AT_HOME)), 2), LEAST_BOUND) if len(known) else WITHOUT_HOME
 
 
 def doubt_at(method: str, held_out: str, splits: Mapping[str, Judged], bound: float) -> DoubtAt | None:

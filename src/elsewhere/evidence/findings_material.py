@@ -10,16 +10,21 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
+from elsewhere.errors import SettingsError
+
 HELD_OUT, HOME, CALIBRATION = "held-out", "in-domain", "calibration"
 
 REFERENCE, BASELINE = "reference", "erm"
 
 PRIMARY = {"segmentation": "dice", "classification": "auroc"}
 
-METRICS = {
+METRICS: dict[str, tuple[str, ...]] = {
     "segmentation": ("dice", "iou", "accuracy", "hd95", "assd"),
     "classification": ("auroc", "balanced_accuracy", "accuracy", "average_precision", "f1", "brier", "ece"),
 }
+
+PROBABILISTIC = "ece"
+"""Where this cannot be computed no probabilities were given, and nothing that weighs confidence can be told."""
 
 LOWER_IS_BETTER = ("hd95", "assd", "brier", "ece")
 
@@ -28,6 +33,24 @@ RANKING = ("auroc", "average_precision")
 
 OF_SETS = ("auroc", "balanced_accuracy", "average_precision", "f1", "ece")
 """Metrics of a set of cases; the others are means over cases."""
+
+
+def metric_of(task: str, asked: str | None, missing: Sequence[str] = ()) -> str:
+    """The metric of a table.
+
+    Args:
+        task: `segmentation` or `classification`.
+        asked: by a person; None for the one that models are selected by, or the first that can be computed.
+        missing: metrics that cannot be computed.
+
+    Raises:
+        SettingsError: no such metric for the task, or it cannot be computed.
+    """
+    known = [name for name in METRICS[task] if name not in missing]
+    if asked is not None and asked not in known:
+        what = f"{task} without probabilities" if asked in missing else task
+        raise SettingsError(f"--metric: found {asked!r}, wanted for {what} one of: {', '.join(known)}")
+    return asked or (PRIMARY[task] if PRIMARY[task] in known else known[0])
 
 
 @dataclass(frozen=True)
@@ -125,6 +148,16 @@ class Material(Protocol):
     @property
     def classes(self) -> tuple[str, ...]:
         """In the order of the outputs."""
+        ...
+
+    @property
+    def evaluation(self) -> bool:
+        """Predictions made elsewhere: no training, no home and no calibration patients."""
+        ...
+
+    @property
+    def metrics_missing(self) -> tuple[str, ...]:
+        """Metrics that cannot be computed: those of probabilities, where only labels were given."""
         ...
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from elsewhere.errors import SettingsError
 from elsewhere.evidence.findings_material import HELD_OUT, LOWER_IS_BETTER, REFERENCE, Judged
 from elsewhere.evidence.findings_scores import Groups as Cases
-from elsewhere.evidence.groups import groups
+from elsewhere.evidence.groups import Groups, groups
 from elsewhere.evidence.subgroups import Row, Subgroups, subgroups, subgroups_of_set
 
 RESAMPLES = 300
@@ -80,7 +81,8 @@ def subgroups_of(
 ) -> list[SubgroupsAt]:
     """Scores by every covariate that makes at least two groups at a held-out site.
 
-    Numbers are cut at the same edges at every site: those that were given, or the quartiles of all held-out patients.
+    Groups are the same at every site: numbers are cut at the edges that were given, or at the quartiles of all held-out
+    patients.
 
     Args:
         judged: the cases by method and site.
@@ -90,35 +92,58 @@ def subgroups_of(
         metric: of the table.
 
     Raises:
-        SettingsError: no such covariate, or its groups cannot be made as asked.
+        SettingsError: no such covariate, its groups cannot be made as asked, or all cases are in one.
     """
     made: list[SubgroupsAt] = []
     methods = [name for name in dict.fromkeys(method for method, _ in judged) if name != REFERENCE]
-    everybody = _together([splits[HELD_OUT] for (method, _), splits in judged.items() if method in methods[:1]])
+    people = {
+        case: patient
+        for (method, _), splits in judged.items()
+        for case, patient in zip(splits[HELD_OUT].cases, splits[HELD_OUT].patients, strict=True)
+        if method in methods
+    }
     for one in wanted or _all(covariates):
         if one.covariate not in covariates:
             names = ", ".join(one.covariate for one in _all(covariates))
             raise SettingsError(
                 f"--subgroup: found {one.covariate!r}, wanted a covariate of the study: {names or 'it has none'}"
             )
-        cases, patients = everybody
-        column = covariates[one.covariate]
-        of_all = groups(column.reindex(cases).to_numpy(), patients, one.edges)
-        if of_all.reason is not None and wanted:
-            raise SettingsError(f"--subgroup {one.covariate}: {of_all.reason}")
-        if len(of_all.names) < 2:
+        values = covariates[one.covariate].reindex(list(people)).to_numpy()
+        made_of_all = groups(values, list(people.values()), one.edges)
+        if wanted:
+            _require_groups(one.covariate, made_of_all)
+        if len(made_of_all.names) < 2:
             continue
-        edges = of_all.edges
+        by = _By(one.covariate, made_of_all, dict(zip(people, made_of_all.index, strict=True)))
         found = []
         for method in methods:
             here = [(site, judged[method, site][HELD_OUT]) for site in sites if (method, site) in judged]
-            found += [_at(method, site, cases_, column, one.covariate, edges, metric) for site, cases_ in here]
-            found += _over_all(method, [cases_ for _, cases_ in here], column, one.covariate, edges, metric)
+            found += [_at(method, site, cases, by, metric) for site, cases in here]
+            found += _over_all(method, [cases for _, cases in here], by, metric)
         some = [at for at in found if at is not None and len(at.rows) > 1]
         made += some
         if not wanted and len({at.covariate for at in made}) == MOST:
             break
     return made
+
+
+@dataclass(frozen=True)
+class _By:
+    """A covariate, its groups over all held-out cases, and the group of each case."""
+
+    covariate: str
+    groups: Groups
+    of_case: Mapping[Any, np.int64]
+
+    def of(self, cases: NDArray[Any]) -> Groups:
+        return replace(self.groups, index=np.array([self.of_case[case] for case in cases], dtype=np.int64))
+
+
+def _require_groups(covariate: str, found: Groups) -> None:
+    if found.reason is not None:
+        raise SettingsError(f"--subgroup {covariate}: {found.reason}")
+    if len(found.names) == 1:
+        raise SettingsError(f"--subgroup {covariate}: found all cases in one group, {found.names[0]!r}, wanted several")
 
 
 def _all(covariates: pd.DataFrame) -> list[Wanted]:
@@ -131,40 +156,24 @@ def _together(some: Sequence[Judged]) -> tuple[NDArray[np.object_], NDArray[np.o
     return np.concatenate([one.cases for one in some]), np.concatenate([one.patients for one in some])
 
 
-def _at(
-    method: str,
-    site: str,
-    judged: Judged,
-    column: pd.Series[str],
-    name: str,
-    edges: tuple[float, ...] | None,
-    metric: str,
-) -> SubgroupsAt | None:
-    covariate = column.reindex(judged.cases).to_numpy()
+def _at(method: str, site: str, judged: Judged, by: _By, metric: str) -> SubgroupsAt | None:
+    groups_ = by.of(judged.cases)
     values = judged.values(metric)
     if values is not None:
         better = metric not in LOWER_IS_BETTER
         found = subgroups(
-            values, covariate, judged.patients, edges=edges, name=name, higher_is_better=better, n_boot=RESAMPLES
+            values, groups_, judged.patients, name=by.covariate, higher_is_better=better, n_boot=RESAMPLES
         )
     elif judged.probabilities is not None and judged.target is not None:
         found = subgroups_of_set(
-            judged.probabilities, judged.target, metric, covariate, judged.patients, edges=edges, name=name,
-            n_boot=RESAMPLES,
-        )  # fmt: skip
+            judged.probabilities, judged.target, metric, groups_, judged.patients, name=by.covariate, n_boot=RESAMPLES
+        )
     else:
         return None
     return _made(method, site, found)
 
 
-def _over_all(
-    method: str,
-    some: Sequence[Judged],
-    column: pd.Series[str],
-    name: str,
-    edges: tuple[float, ...] | None,
-    metric: str,
-) -> list[SubgroupsAt | None]:
+def _over_all(method: str, some: Sequence[Judged], by: _By, metric: str) -> list[SubgroupsAt | None]:
     """All sites' cases together, each judged by the model that had not seen its site; only for means over cases."""
     values = [one.values(metric) for one in some]
     if len(some) < 2 or any(one is None for one in values) or len({len(one.seeds) for one in some}) > 1:
@@ -172,10 +181,7 @@ def _over_all(
     cases, patients = _together(some)
     table = np.concatenate([one for one in values if one is not None], axis=1)
     better = metric not in LOWER_IS_BETTER
-    found = subgroups(
-        table, column.reindex(cases).to_numpy(), patients, edges=edges, name=name, higher_is_better=better,
-        n_boot=RESAMPLES,
-    )  # fmt: skip
+    found = subgroups(table, by.of(cases), patients, name=by.covariate, higher_is_better=better, n_boot=RESAMPLES)
     return [_made(method, ALL_SITES, found)]
 
 

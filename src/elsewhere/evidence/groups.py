@@ -4,7 +4,8 @@
   patients' values (one patient, one vote for each value that it has). An edge belongs to the group above it.
 - Numbers with few distinct values (a grade, a 0/1) or text: each value is a group. Text with more than `MOST` distinct
   values (an identifier, a date) makes no groups.
-- Missing values are a group of their own: patients of whom something is unknown are often not like the others.
+- Missing values (blank, None, NaN; among numbers also NA and N/A) are a group of their own: patients of whom something
+  is unknown are often not like the others.
 """
 
 from __future__ import annotations
@@ -28,6 +29,9 @@ MOST = 20
 """Distinct texts up to which a column makes groups."""
 
 MISSING = "(missing)"
+
+NOT_A_NUMBER = ("na", "n/a")
+"""What stands for a missing number in many tables; among texts it may be a value."""
 
 Covariate = Sequence[Any] | NDArray[Any]
 
@@ -53,7 +57,7 @@ def groups(covariate: Covariate, patients: Patients, edges: Sequence[float] | No
     """Make groups of a covariate.
 
     Args:
-        covariate: (N,) text or numbers; None, NaN and blank text are missing.
+        covariate: (N,) text or numbers.
         patients: (N,) who each case is of.
         edges: between numbers, rising; None for quartiles.
 
@@ -64,14 +68,14 @@ def groups(covariate: Covariate, patients: Patients, edges: Sequence[float] | No
     check(len(values) == len(patients), "there must be one covariate value a case", len(values))
     there = sorted({value for value in values if value})
     numbers = {value: _number(value) for value in there}
-    numeric = bool(there) and all(number is not None for number in numbers.values())
+    text = [value for value in there if numbers[value] is None and value.lower() not in NOT_A_NUMBER]
+    numeric = not text and any(number is not None for number in numbers.values())
     if edges is not None:
-        text = [value for value in there if numbers[value] is None]
         check(not text, "edges need a covariate of numbers", repr(text[0]) if text else None)
         rising = len(edges) > 0 and all(a < b for a, b in pairwise(edges))
         check(rising and all(math.isfinite(edge) for edge in edges), "edges must be rising numbers", list(edges))
     if numeric:
-        return _of_numbers([None if not value else numbers[value] for value in values], patients, edges)
+        return _of_numbers([numbers.get(value) for value in values], patients, edges)
     if len(there) > MOST:
         reason = f"{len(there)} different texts in {len(values)} cases make no groups"
         return Groups((), np.zeros(len(values), np.int64), None, reason)
@@ -107,7 +111,7 @@ def _text(value: Any) -> str:
     if value is None or (isinstance(value, float) and math.isnan(value)):
         return ""
     text = str(value).strip()
-    return "" if text.lower() in ("nan", "<na>", "none", "nat") else text
+    return "" if text.lower() in ("nan", "<na>", "nat") else text
 
 
 def _number(text: str) -> float | None:

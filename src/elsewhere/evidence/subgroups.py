@@ -36,7 +36,7 @@ class Row:
         group: its name.
         found: value and interval, for the models at hand.
         n_cases, n_patients: of the group, with or without a score.
-        small: fewer than `SMALL` patients.
+        small: fewer than `SMALL` patients with a score.
     """
 
     group: str
@@ -70,7 +70,7 @@ class Subgroups:
 
 def subgroups(
     values: NDArray[Any],
-    covariate: Covariate,
+    covariate: Covariate | Groups,
     patients: Patients,
     *,
     edges: Sequence[float] | None = None,
@@ -84,7 +84,7 @@ def subgroups(
 
     Args:
         values: (N,) or (S, N), S models; NaN where undefined.
-        covariate: (N,) text or numbers.
+        covariate: (N,) text or numbers; or groups that have been made of more cases than these.
         patients: (N,) who each case is of.
         edges: between numbers, rising; None for quartiles.
         name: of the covariate.
@@ -101,14 +101,14 @@ def subgroups(
     def interval(where: NDArray[np.bool_]) -> Interval:
         return patient_interval(table[:, where], owner[where].tolist(), n_boot=n_boot, level=level, seed=seed)
 
-    return _table(interval, groups(covariate, patients, edges), patients, name, higher_is_better)
+    return _table(interval, _groups(covariate, patients, edges), patients, name, higher_is_better)
 
 
 def subgroups_of_set(
     probabilities: NDArray[Any],
     target: NDArray[Any],
     metric: str | Metric,
-    covariate: Covariate,
+    covariate: Covariate | Groups,
     patients: Patients,
     *,
     edges: Sequence[float] | None = None,
@@ -124,7 +124,7 @@ def subgroups_of_set(
         probabilities: (N, K) or (S, N, K), S models; a row with a NaN is none of its model's own.
         target: (N,) class indices.
         metric: as `set_interval`.
-        covariate: (N,) text or numbers.
+        covariate: (N,) text or numbers; or groups that have been made of more cases than these.
         patients: (N,) who each case is of.
         edges: between numbers, rising; None for quartiles.
         name: of the covariate.
@@ -144,7 +144,7 @@ def subgroups_of_set(
         return set_interval(stack[:, where], truth[where], some, metric, n_boot=n_boot, level=level, seed=seed)
 
     better = HIGHER_IS_BETTER.get(str(metric), True) if higher_is_better is None else higher_is_better
-    return _table(interval, groups(covariate, patients, edges), patients, name, better)
+    return _table(interval, _groups(covariate, patients, edges), patients, name, better)
 
 
 def metric_frame(
@@ -178,6 +178,13 @@ def metric_frame(
     return MetricFrame(metrics=metrics, y_true=target, y_pred=label, sensitive_features=of)
 
 
+def _groups(covariate: Covariate | Groups, patients: Patients, edges: Sequence[float] | None) -> Groups:
+    if not isinstance(covariate, Groups):
+        return groups(covariate, patients, edges)
+    check(len(covariate.index) == len(patients), "there must be one group a case", len(covariate.index))
+    return covariate
+
+
 def _table(
     interval: Callable[[NDArray[np.bool_]], Interval],
     of: Groups,
@@ -189,8 +196,11 @@ def _table(
     rows = []
     for index, group in enumerate(of.names):
         where = of.index == index
+        if not where.any():
+            continue
         n_patients = len(set(owner[where].tolist()))
-        rows.append(Row(group, interval(where), int(where.sum()), n_patients, n_patients < SMALL))
+        found = interval(where)
+        rows.append(Row(group, found, int(where.sum()), n_patients, found.n_patients < SMALL))
     nan = float("nan")
     large = [row for row in rows if not row.small and not math.isnan(row.found.value)]
     if len(large) < 2:

@@ -48,7 +48,8 @@ def _table(view: View, covariate: str, some: Sequence[SubgroupsAt]) -> Table:
             if size is None:
                 continue
             mark = f"{size.n_patients} patients" if size.n_patients != 1 else "1 patient"
-            count = Cell(mark, ["small group"] if size.small else [], "missing" if size.small else "")
+            few = "small group" if size.n_patients < SMALL else f"{size.found.n_patients} with a score"
+            count = Cell(mark, [few] if size.small else [], "missing" if size.small else "")
             rows.append(Row(f"{covariate} {group}", [name(site), count, *cells]))
         gaps = [by.get((method, site)) for method in methods]
         if any(one is not None and one.gap == one.gap for one in gaps):
