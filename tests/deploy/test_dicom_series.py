@@ -144,11 +144,53 @@ def test_files_without_a_series_belong_to_their_folder(tmp_path: Path) -> None:
     assert [(series.uid, len(series.instances)) for series in found] == [("", 6), ("", 6)]
 
 
+def test_files_without_any_uid_are_told_apart_by_what_is_in_them(tmp_path: Path) -> None:
+    """As some anonymisers leave them: one size, no SeriesInstanceUID, no SOPInstanceUID."""
+    gone = {"SeriesInstanceUID": None, "SOPInstanceUID": None}
+    for name, seed in (("a", 0), ("b", 1), ("copy of b", 1)):
+        write_series(tmp_path / name, ct_voxels(seed), **gone)
+    found = scan(files(tmp_path))
+    assert [len(series.instances) for series in found.series] == [6, 6]
+    assert found.copies == 6
+    assert len({series.identity for series in found.series}) == 2
+    assert len({part.identity for part in scan(files(tmp_path), singly=True).series}) == 12
+    assert scan(files(tmp_path / "b")).series[0].identity == found.series[1].identity
+
+
+def test_a_slice_that_lies_beside_the_others_is_said(tmp_path: Path) -> None:
+    """One affine cannot say where it is: its mask would lie elsewhere."""
+    for number, sideways in enumerate((25.0, 0.1)):
+        folder = write_series(tmp_path / str(number), ct_voxels(), series=f"1.2.{number}")
+        for path in folder.iterdir():
+            data = pydicom.dcmread(path)
+            if data.InstanceNumber == 3:
+                data.ImagePositionPatient = [-20.0 + sideways, 15.0, 109.0]
+                data.save_as(path)
+    with pytest.raises(StudyError, match=r"s: the slices lie sideways of each other, by 25\.00 mm at 109\.00 mm along"):
+        read_series(only(tmp_path / "0"), "s")
+    assert read_series(only(tmp_path / "1"), "s").array.shape == (1, 12, 10, 6)
+
+
+def test_a_tilted_gantry_is_a_sheared_volume(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct", ct_voxels())
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        index = int(data.InstanceNumber)
+        data.ImagePositionPatient = [-20.0, 15.0 + 1.2 * index, 100.0 + 3.0 * index]
+        data.save_as(path)
+    affine = read_series(only(folder), "s").geometry.affine
+    assert affine is not None
+    assert affine[:3, 2] == pytest.approx([0, -1.2, 3])
+
+
 def test_paths_are_taken_out_of_messages() -> None:
     folder = Path("/data/KLARA G")
     message = f"{folder}/1.dcm: wanted 1 image; its fellow channel '1.dcm' in {folder} has 1 slice"
     told = without_paths(message, [folder / "1.dcm", folder / "2.dcm"], "series-0001")
     assert told == "series-0001: wanted 1 image; its fellow channel 'series-0001' in series-0001 has 1 slice"
+    message = f"{folder}: 2 series: 1.2.840.113 (6 files), 1.2.3 (1.25 mm); name one as 'KLARA G#SERIES'"
+    told = without_paths(message, [folder], "series-0001")
+    assert told == "series-0001: 2 series: UID (6 files), UID (1.25 mm); name one as 'series-0001#SERIES'"
 
 
 def test_libraries_are_silenced_and_let_go(caplog: pytest.LogCaptureFixture) -> None:

@@ -111,6 +111,31 @@ def test_one_series_of_a_folder(tmp_path: Path) -> None:
         find(folder.with_name("ct#1.2.9"))
 
 
+def test_a_series_that_is_meant_twice_is_one(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct", ct_voxels(), skip=(5,))
+    shutil.copytree(write_series(tmp_path / "more", ct_voxels()), tmp_path / "again")
+    found = find(folder.with_name("ct#1.2.3"), folder, folder)
+    assert ([len(one.series.instances) for one in found.inputs if one.series], found.notes) == ([5], ())
+    found = find(folder.with_name("ct#1.2.3"), tmp_path / "more", tmp_path / "again")
+    assert [(one.case, len(one.series.instances)) for one in found.inputs if one.series] == [("series-0001", 6)]
+    assert found.notes == ("passed over 11 files: a copy of another DICOM file (the same SOPInstanceUID)",)
+    assert len(find(folder.with_name("ct#1.2.3"), dims=2).inputs) == 5
+
+
+def test_two_series_without_a_uid_have_two_names(tmp_path: Path) -> None:
+    for name in "ab":
+        write_series(tmp_path / name, ct_voxels(), series=f"1.2.{ord(name)}", SeriesInstanceUID=None)
+    assert [one.case for one in find(tmp_path).inputs] == ["series-0001", "series-0002"]
+
+
+def test_what_was_written_into_the_folder_itself_is_no_input(tmp_path: Path) -> None:
+    save_image(tmp_path / "a.nii.gz", (6, 7, 8))
+    for name in ("masks", "probabilities"):
+        save_image(tmp_path / name / "a.nii.gz", (6, 7, 8))
+    assert [one.case for one in find(tmp_path, out=tmp_path).inputs] == ["a"]
+    assert len(find(tmp_path, out=tmp_path / "out").inputs) == 3
+
+
 def test_files_of_a_series_given_one_by_one_are_one_volume(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "ct", ct_voxels())
     (one,) = find(*sorted(folder.iterdir())).inputs
@@ -202,6 +227,38 @@ def test_a_study_of_series_without_names(tmp_path: Path) -> None:
     assert (told.case, told.shown) == (NUMBER, str(tmp_path / NUMBER))
 
 
+def test_rows_that_cannot_be_read_keep_their_paths_to_themselves(tmp_path: Path) -> None:
+    for series in ("1.2.77", "1.2.78"):
+        write_series(tmp_path / NUMBER, ct_voxels(), series=series)
+    write_series(tmp_path / f"{NUMBER}-b", ct_voxels(), series="1.2.79")
+    save_image(tmp_path / "t1.nii.gz", (6, 7, 8))
+    told = []
+    for text in (
+        f"image\n{NUMBER}\n",  # two series
+        f"image\n{NUMBER}#1.2.99\n",  # of which this is none
+        f"image\n{NUMBER}-absent\n{NUMBER}-absent/1.dcm\n",
+        f"image:t1,image:ct\nt1.nii.gz,{NUMBER}-b\n",  # the second channel is another grid
+    ):
+        (tmp_path / "manifest.csv").write_text(text)
+        channels = ("t1", "ct") if "t1" in text else ("image",)
+        for one in find_inputs([tmp_path], takes(channels=channels), known={}).inputs:
+            assert (one.case[:6], one.shown) in {("series", "manifest.csv row 2"), ("series", "manifest.csv row 3")}
+            with pytest.raises(StudyError, match=r"^series-000\d: ") as caught:
+                read_input(one, takes(channels=channels))
+            told.append(str(caught.value))
+    (tmp_path / "manifest.csv").write_text(f"image\n{NUMBER}-b\n{NUMBER}-b\n")
+    with pytest.raises(StudyError, match=r"manifest\.csv row 3: its image is already in row 2") as caught:
+        find(tmp_path)
+    told.append(str(caught.value))
+    assert len(told) == 6
+    for sentence in told:
+        assert NUMBER not in sentence
+        assert "1.2." not in sentence
+    (tmp_path / "manifest.csv").write_text("image\nabsent.nii.gz\n")  # a name that is the user's own
+    with pytest.raises(StudyError, match=r"absent\.nii\.gz: there is no such file"):
+        read_input(find(tmp_path).inputs[0], takes())
+
+
 # ---- onto the grid of the network
 
 
@@ -270,6 +327,22 @@ def test_names_are_unique_as_files_and_stay(cases: list[tuple[str, str]]) -> Non
     assert len({file_name(name) for name in given_.values()}) == len(given_)
     again = Names(given_)
     assert {identity: again.of(identity, "other") for identity in reversed(list(given_))} == given_
+
+
+def test_names_that_no_table_or_disk_could_hold(tmp_path: Path) -> None:
+    long = "é" * 120
+    for name in (f"{long}1.png", f"{long}2.png", "a\nb.png", "a b.png", "X.png", "x.jpg"):
+        save_image(tmp_path / name)
+    with open(os.fsencode(tmp_path) + b"/caf\xe9.png", "wb") as file:
+        Image.fromarray(np.zeros((8, 9), np.uint8)).save(file, format="PNG")
+    cases = [one.case for one in find(tmp_path, dims=2).inputs]
+    assert {"a b", "a b-2", "X", "x-2"} < set(cases)
+    names = [file_name(case) for case in cases]
+    assert len({name.casefold() for name in names}) == 7
+    assert max(len(part.encode()) for name in names for part in name.split("/")) <= 180
+    for case in cases:
+        case.encode()
+        assert case.splitlines() == [case]
 
 
 def test_numbers_are_not_taken_twice() -> None:

@@ -20,10 +20,8 @@ from PIL import Image
 from deploy.predict_material import AXIAL, NAME, NUMBER, ct_voxels, oblique, write_multiframe, write_series
 from elsewhere.deploy.case_names import file_name
 from elsewhere.deploy.dicom_series import read_series, scan, series_at, silenced
-from elsewhere.deploy.inputs import Input
+from elsewhere.deploy.inputs import MASKS, PROBABILITIES, Input
 from elsewhere.deploy.outputs import (
-    MASKS,
-    PROBABILITIES,
     Labelling,
     class_counts,
     mask_values,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import hashlib
 import logging
 import os
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -19,16 +20,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.deploy.folder import sha256
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Picture
 from elsewhere.study.reading import split_selection
 
 _LIBRARIES = ("pydicom", "highdicom")
+_UID = re.compile(r"(?<![\w.])\d+(?:\.\d+){2,}")
 
 
 @dataclass(frozen=True)
 class Instance:
-    """One DICOM file: where it is, its SOPInstanceUID, its frames, its bytes."""
+    """One DICOM file: where it is, its SOPInstanceUID (a hash of the file where it has none), its frames, its bytes."""
 
     path: Path
     uid: str
@@ -43,7 +46,7 @@ class Series:
     Attributes:
         uid: SeriesInstanceUID ("" where the files have none).
         instances: in the order of their paths.
-        part: SOPInstanceUID, where the image is just one file of its series; else "".
+        part: `uid` of the instance, where the image is just one file of its series; else "".
     """
 
     uid: str
@@ -57,8 +60,11 @@ class Series:
 
     @property
     def identity(self) -> str:
-        """Which image this is, the same wherever its files lie; a hash that says nothing of whose it is."""
-        return digest(self.uid, self.part)
+        """Which image this is, the same wherever its files lie; a hash that says nothing of whose it is.
+
+        Without a SeriesInstanceUID it is that of its instances: with another slice it is another image.
+        """
+        return digest(self.uid, self.part) if self.uid else digest(self.part, self.content)
 
     @property
     def content(self) -> str:
@@ -106,6 +112,7 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
                 uid, series = str(tags.get("SOPInstanceUID", "")), str(tags.get("SeriesInstanceUID", ""))
                 image = _is_image(tags)
                 frames = int(tags.get("NumberOfFrames") or 1)
+                uid = uid or f"sha256 {sha256(path)}"  # anonymisers take UIDs away: sizes alone tell nobody apart
         except Exception:  # StudyError, or whatever pydicom raises on a corrupt header, perhaps quoting it
             image = None
         if image is None:
@@ -114,14 +121,14 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
         if not image:
             others += 1
             continue
-        if uid and uid in seen:
+        if uid in seen:
             copies += 1
             continue
         seen.add(uid)
         alone = frames > 1 or singly
         # Without a SeriesInstanceUID, what lies in one folder belongs together.
         key = series or f"folder {path.parent}"
-        part = (uid or str(path)) if alone else ""
+        part = uid if alone else ""
         found.setdefault((key, part), []).append(Instance(path, uid, frames, path.stat().st_size))
     images = [
         Series("" if key.startswith("folder ") else key, tuple(instances), part)
@@ -220,6 +227,8 @@ def _heights(datasets: Sequence[Any]) -> NDArray[np.float64]:
 def without_paths(message: str, files: Sequence[Path], name: str) -> str:
     """Put `name` where a message names one of the files, or a folder above them: paths are often made of patients.
 
+    A UID of DICOM, which leads whoever has the archive to the patient, becomes "UID".
+
     Args:
         message: a sentence about these files.
         files: of a series, or folders of them.
@@ -229,8 +238,9 @@ def without_paths(message: str, files: Sequence[Path], name: str) -> str:
     for place in sorted(places - {os.sep, os.curdir}, key=len, reverse=True):
         message = message.replace(place, name)
     for label in sorted({path.name for path in files}, key=len, reverse=True):
-        message = message.replace(f"'{label}'", f"'{name}'")
-    return message
+        for end in ("'", "#"):  # as in 'FOLDER#SERIES'
+            message = message.replace(f"'{label}{end}", f"'{name}{end}")
+    return _UID.sub("UID", message)
 
 
 @contextmanager
@@ -250,5 +260,5 @@ def silenced() -> Iterator[None]:
 
 
 def digest(*parts: str) -> str:
-    """Twelve hexadecimal digits of a hash of some words."""
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+    """Twelve hexadecimal digits of a hash of some words; a path may hold bytes that are no UTF-8."""
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()[:12]

@@ -39,7 +39,11 @@ if TYPE_CHECKING:
     from elsewhere.study.preprocessing import Preprocessing
 
 SERIES, UNREADABLE = "series", "unreadable"
-_IMAGES = (*PHOTOGRAPHS, *TIFFS, *NIFTIS, *DICOMS)
+
+MASKS, PROBABILITIES = "masks", "probabilities"
+"""Folders that a prediction writes into."""
+
+_OTHERS = (*PHOTOGRAPHS, *TIFFS, *NIFTIS)
 
 
 @dataclass(frozen=True)
@@ -85,7 +89,6 @@ class _Heap:
     files: list[tuple[str, Path]] = field(default_factory=list)
     broken: list[tuple[Path, str]] = field(default_factory=list)
     dicom: list[Path] = field(default_factory=list)
-    chosen: list[Series] = field(default_factory=list)
     rows: list[Row] = field(default_factory=list)
     passed_over: int = 0
 
@@ -120,9 +123,9 @@ def find_inputs(
     inputs = [_of_file(wanted, path, names) for wanted, path in heap.files]
     inputs += [_of_broken(path, reason, names, keep_ids) for path, reason in heap.broken]
     inputs += [_of_row(row, names, keep_ids) for row in heap.rows]
-    seen = scan(heap.dicom, singly=preprocessing.dims == 2)
+    seen = scan(list(dict.fromkeys(heap.dicom)), singly=preprocessing.dims == 2)
     inputs += [_of_broken(path, reason, names, keep_ids) for path, reason in seen.unreadable]
-    inputs += [_of_series(series, names, keep_ids) for series in [*seen.series, *heap.chosen]]
+    inputs += [_of_series(series, names, keep_ids) for series in seen.series]
     unique = tuple({found.fingerprint: found for found in inputs}.values())
     if not unique:
         raise StudyError(f"{', '.join(map(str, paths))}: no image here; wanted PNG, JPEG, TIFF, NIfTI or DICOM")
@@ -145,9 +148,17 @@ def read_input(found: Input, preprocessing: Preprocessing) -> StoredCase:
         except StudyError as error:
             if not found.private:
                 raise
-            files = [file for path in found.images.values() for file in [path, *_files_of(path)]]
-            raise StudyError(without_paths(str(error), files, found.case)) from None
+            raise StudyError(nameless(found, str(error))) from None
     return stored_case(picture, found.case, preprocessing, n_files=max(1, len(found.images)))
+
+
+def nameless(found: Input, message: str) -> str:
+    """A message about a case, without the paths and UIDs that are not to be told."""
+    if not found.private:
+        return message
+    own = [] if found.series is None else found.series.files
+    files = [file for path in found.images.values() for file in [path, *_files_of(path)]]
+    return without_paths(message, [*own, *files], found.case)
 
 
 def stored_case(picture: Picture, name: str, preprocessing: Preprocessing, n_files: int = 1) -> StoredCase:
@@ -194,11 +205,10 @@ def _look(path: Path, heap: _Heap, preprocessing: Preprocessing, out: Path | Non
     """Put one argument on the heap."""
     place, uid = split_selection(path)
     if uid is not None and place.is_dir():
-        singly = preprocessing.dims == 2
-        chosen = [series for series in scan(list(_walk(place, out)), singly=singly).series if series.uid == uid]
+        chosen = [series for series in scan(list(_walk(place, out))).series if series.uid == uid]
         if not chosen:
             raise StudyError(f"{path}: there is no image series of this SeriesInstanceUID in the folder")
-        heap.chosen += chosen
+        heap.dicom += [file for series in chosen for file in series.files]
     elif is_study(path):
         heap.rows += find_rows(path, preprocessing.channels, allow_outside)
     elif path.is_dir():
@@ -212,9 +222,10 @@ def _look(path: Path, heap: _Heap, preprocessing: Preprocessing, out: Path | Non
 
 def _walk(folder: Path, out: Path | None) -> Iterator[Path]:
     """Files of a folder and of those within it, sorted; hidden ones and what we write ourselves are passed over."""
+    ours = () if out is None else (out, out / MASKS, out / PROBABILITIES)  # `out` may be the folder itself
     for root, folders, files in os.walk(folder):
         here = Path(root)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and (out is None or here / f != out))
+        folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f not in ours)
         yield from (here / name for name in sorted(files) if not name.startswith("."))
 
 
@@ -223,7 +234,7 @@ def _sort(file: Path, relative: str, heap: _Heap) -> None:
     try:
         kind = file_format(file)
     except StudyError as error:
-        if file.name.lower().endswith(_IMAGES):
+        if file.name.lower().endswith((*_OTHERS, *DICOMS)):
             heap.broken.append((file, str(error).removeprefix(f"{file}: ")))
         else:
             heap.passed_over += 1
@@ -269,11 +280,12 @@ def _of_series(series: Series, names: Names, keep_ids: bool) -> Input:
 
 def _of_row(row: Row, names: Names, keep_ids: bool) -> Input:
     identity = digest(str(row.manifest), str(row.number))
-    dicom = row.problem is None and _is_dicom(next(iter(row.images.values())))
-    private = dicom and not keep_ids
+    first = next(iter(row.images.values()), None)
+    dicom = first is not None and _is_dicom(first)
+    private = not keep_ids and any(_may_be_dicom(path) for path in row.images.values())
     unnamed = private and not row.named
     name = names.numbered(identity, SERIES) if unnamed else names.of(identity, row.case)
-    shown = row.where if private or not row.images else str(next(iter(row.images.values())))
+    shown = row.where if private or first is None else str(first)
     state = _state([file for path in row.images.values() for file in _files_of(path)])
     return Input(name, shown, row.images, f"{identity}-{state}", problem=row.problem, dicom=dicom, private=private)
 
@@ -294,6 +306,11 @@ def _is_dicom(path: Path) -> bool:
         return file_format(path) == "dicom"
     except StudyError:
         return False  # reading it will say what is wrong
+
+
+def _may_be_dicom(path: Path) -> bool:
+    """It is DICOM, or is not there and might have been: its name has the ending of no other format."""
+    return _is_dicom(path) or not split_selection(path)[0].name.lower().endswith(_OTHERS)
 
 
 def _files_of(path: Path) -> list[Path]:

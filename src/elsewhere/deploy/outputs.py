@@ -16,13 +16,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.deploy.case_names import file_name
-from elsewhere.deploy.inputs import Input
+from elsewhere.deploy.inputs import MASKS, Input
 from elsewhere.errors import RunError
 from elsewhere.files import atomic
 from elsewhere.study.case import Geometry
 from elsewhere.study.reading import file_format
-
-MASKS, PROBABILITIES = "masks", "probabilities"
 
 
 @dataclass(frozen=True)

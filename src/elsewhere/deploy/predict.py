@@ -16,10 +16,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from elsewhere import __version__
-from elsewhere.deploy.inputs import Input, find_inputs, read_input
+from elsewhere.deploy.inputs import MASKS, PROBABILITIES, Input, find_inputs, nameless, read_input
 from elsewhere.deploy.outputs import (
-    MASKS,
-    PROBABILITIES,
     Labelling,
     class_counts,
     output_path,
@@ -28,7 +26,7 @@ from elsewhere.deploy.outputs import (
     write_probabilities,
 )
 from elsewhere.deploy.prediction_table import Row, Table, columns, require_same_model, write_maker
-from elsewhere.errors import ElsewhereError, SettingsError
+from elsewhere.errors import ElsewhereError, ModelError, SettingsError
 from elsewhere.files import folder_lock
 from elsewhere.study.workers import Workers, available_cores
 
@@ -38,7 +36,7 @@ if TYPE_CHECKING:
     from elsewhere.study.case import StoredCase
 
 IMAGES_AT_ONCE = 32
-"""Images that a classifier takes at once, at most."""
+"""2D images that a classifier takes at once, at most."""
 
 MASK = "mask"
 """Column of the table with the path of the mask."""
@@ -123,7 +121,8 @@ def predict_cases(
         jobs = max(1, min(jobs, len(waiting)))
         threads = None if jobs == 1 else max(1, available_cores() // jobs)
         work = Work(model, trust, device, out, probabilities and segments, threads)
-        chunk = 1 if segments else max(1, min(IMAGES_AT_ONCE, -(-len(waiting) // jobs)))
+        volumes = segments or preprocessing.dims == 3
+        chunk = 1 if volumes else max(1, min(IMAGES_AT_ONCE, -(-len(waiting) // jobs)))
         try:
             if jobs == 1:
                 _loaded[model, device] = loaded
@@ -205,6 +204,8 @@ class Work:
     def _row(self, one: Input, model: Model, answer: Answer) -> Row:
         """Write what was predicted, and say it."""
         found = model.prediction(answer, in_place=True)
+        if not math.isfinite(found.confidence):
+            raise ModelError(f"{one.case}: the model answers with numbers that are not finite (NaN or Inf)")
         scores = model.statistics.score(answer.features, answer.inputs)
         row = {
             **who(one),
@@ -268,7 +269,7 @@ def is_finished(row: Row | None, one: Input, out: Path, probabilities: bool) -> 
 
 def _sentence(one: Input, error: Exception) -> str:
     if isinstance(error, ElsewhereError):
-        return str(error)
+        return nameless(one, str(error))
     if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
         return f"{one.case}: too large for the memory of this machine"
     said = "" if one.private else f": {' '.join(str(error).split())[:200]}"  # it may quote a header

@@ -8,6 +8,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
+from elsewhere.deploy.case_names import plain
 from elsewhere.deploy.folder import SUMS, sha256
 from elsewhere.errors import RunError, StudyError
 from elsewhere.files import write_error, write_text
@@ -74,7 +75,7 @@ class Table:
         Raises:
             RunError: the disk is full.
         """
-        row = {name: _plain(row.get(name, "")) for name in self.columns}
+        row = {name: plain(row.get(name, "")) for name in self.columns}
         self.rows[row["case"]] = row
         try:
             with self.path.open("a", encoding="utf-8", newline="") as file:
@@ -131,9 +132,3 @@ def _drop_half_line(path: Path) -> None:
             file.truncate(data.rfind(b"\n") + 1)
     except OSError as error:
         raise write_error(path, error) from error
-
-
-def _plain(value: str) -> str:
-    """One line of UTF-8, whatever a file system allows in a name."""
-    line = "".join(" " if c in "\r\n\v\f\0\x85\u2028\u2029" else c for c in value)
-    return line.encode("utf-8", "backslashreplace").decode()

@@ -238,6 +238,7 @@ def _stack(path: Path, slices: list[Slice]) -> tuple[NDArray[Any], Geometry]:
     placed.sort(key=lambda entry: float(entry[1] @ normal))
     origins = np.array([position for _, position, _ in placed])
     _require_regular(path, origins @ normal)
+    _require_straight(path, origins, normal, min(first.spacing))
     step = (origins[-1] - origins[0]) / (len(origins) - 1)
     affine = np.eye(4)
     affine[:3, 0] = across * first.spacing[1]
@@ -266,3 +267,15 @@ def _require_regular(path: Path, heights: NDArray[np.float64]) -> None:
         )
     if np.abs(gaps - step).max() > 0.05 * step:
         raise StudyError(f"{path}: slices are {gaps.min():.2f} to {gaps.max():.2f} mm apart; wanted equal steps")
+
+
+def _require_straight(path: Path, origins: NDArray[np.float64], normal: NDArray[np.float64], spacing: float) -> None:
+    """Check that the corners of sorted slices lie in one line, to half a pixel (our choice); a tilt is a line too."""
+    heights = origins @ normal
+    share = (heights - heights[0]) / (heights[-1] - heights[0])
+    off = np.linalg.norm(origins - origins[0] - share[:, None] * (origins[-1] - origins[0]), axis=1)
+    if off.max() > 0.5 * spacing:
+        raise StudyError(
+            f"{path}: the slices lie sideways of each other, by {off.max():.2f} mm at {heights[off.argmax()]:.2f} mm "
+            "along the normal; wanted slices in one line"
+        )
