@@ -20,6 +20,7 @@ from elsewhere.benchmark.sheets import BINS
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.benchmark.summary import Cell, mean_of, summarise
 from elsewhere.benchmark.tables import write_tables
+from elsewhere.errors import ModelError
 from elsewhere.study.case import Case, Fold, Geometry, StoredCase
 from elsewhere.study.preprocessing import Preprocessing
 
@@ -247,3 +248,5 @@ def test_very_sure_cases_are_still_ranked() -> None:
     judge = Judge(Sure(), 0.5, torch.device("cpu"))  # type: ignore[arg-type]
     found = [judged.record["probability:yes"] for judged in judge.judge(["20", "30"], read)]
     assert found[0] < found[1]
+    with pytest.raises(ModelError, match=r"case 'nan': the model answers with NaN or Inf; wanted finite numbers"):
+        list(judge.judge(["20", "nan"], read))

@@ -144,7 +144,12 @@ def test_where_patients_cannot_decide_all_stays() -> None:
     local[positive] = True
     found = redone(material, local, ~local)
     assert found["threshold"] == (at_threshold(material, ~local, 0.5), False)
-    assert found["temperature"][1]
+    # The one case is labelled rightly: every temperature gives its label, and none is the likeliest.
+    assert material.probabilities[positive[0], 1] > 0.5
+    assert found["temperature"] == (at_temperature(material, ~local, 1.0), False)
+    several = np.arange(40) < 20
+    for some_of_them in (several, None):
+        assert all(decided for _, decided in redone(material, some_of_them, ~several).values())
 
 
 def test_voxels_are_a_sample_and_cases_weigh_alike() -> None:

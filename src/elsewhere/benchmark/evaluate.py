@@ -13,6 +13,7 @@ import torch
 from elsewhere.benchmark.scoring import Extras, Judged, classified, segmented
 from elsewhere.deploy.outliers import DevelopmentStatistics, Outlier
 from elsewhere.deploy.predictor import Answer, Predictor
+from elsewhere.errors import ModelError
 from elsewhere.study.case import Picture, StoredCase
 from elsewhere.training.model_io import Deployed
 
@@ -78,7 +79,13 @@ class Judge:
             yield self.score(answer, labels.popleft())
 
     def score(self, answer: Answer, label: Picture | int) -> Judged:
-        """Score one answer by the label that the file has."""
+        """Score one answer by the label that the file has.
+
+        Raises:
+            ModelError: the answer is no numbers. Left out, or counted as a class, it would make the model look better.
+        """
+        if not np.isfinite(answer.probabilities).all():
+            raise ModelError(f"case '{answer.stored.case.id}': the model answers with NaN or Inf; wanted finite numbers")
         if isinstance(label, Picture):
             judged = segmented(
                 answer.stored,

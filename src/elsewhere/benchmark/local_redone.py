@@ -7,8 +7,8 @@
 | temperature | negative log likelihood on them | 1 | `nll`, `brier`, `ece` |
 
 The model's own temperature, where it has one, is applied before all this. Voxels stand for a segmentation's
-temperature: a sample of each case, every case weighing 1. Where the local patients cannot decide (one class only)
-everything stays as it is, which is what one would do.
+temperature: a sample of each case, every case weighing 1. Where the local patients cannot decide (one class only; no
+wrong label, by which no temperature is likeliest) everything stays as it is, which is what one would do.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ def redone(material: Material, local: Which | None, judged: Which) -> Mapping[st
         value = at_threshold(material, judged, AS_IT_IS if chosen is None else chosen)
         found["threshold"] = value, chosen is not None
     fitted = 1.0 if local is None else local_temperature(material, local)
-    found["temperature"] = at_temperature(material, judged, fitted), True
+    found["temperature"] = at_temperature(material, judged, fitted), local is None or fitted != 1.0
     return found
 
 
