@@ -85,7 +85,9 @@ class Judge:
             ModelError: the answer is no numbers. Left out, or counted as a class, it would make the model look better.
         """
         if not np.isfinite(answer.probabilities).all():
-            raise ModelError(f"case '{answer.stored.case.id}': the model answers with NaN or Inf; wanted finite numbers")
+            raise ModelError(
+                f"case '{answer.stored.case.id}': the model answers with NaN or Inf; wanted finite numbers"
+            )
         if isinstance(label, Picture):
             judged = segmented(
                 answer.stored,
