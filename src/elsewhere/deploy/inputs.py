@@ -217,7 +217,7 @@ def _look(path: Path, heap: _Heap, preprocessing: Preprocessing, out: Path | Non
     elif file_format(path) == "dicom":
         heap.dicom.append(path)
     else:
-        heap.files.append((without_suffix(path.name), path))
+        heap.files.append((without_suffix(place.name) + (f"-{uid}" if uid is not None else ""), path))
 
 
 def _walk(folder: Path, out: Path | None) -> Iterator[Path]:
@@ -260,7 +260,7 @@ def _notes(heap: _Heap, seen: Scan) -> Iterable[str]:
 
 def _of_file(wanted: str, path: Path, names: Names) -> Input:
     identity = digest(str(path))
-    return Input(names.of(identity, wanted), str(path), {"image": path}, f"{identity}-{_state([path])}")
+    return Input(names.of(identity, wanted), str(path), {"image": path}, f"{identity}-{_state(_files_of(path))}")
 
 
 def _of_series(series: Series, names: Names, keep_ids: bool) -> Input:

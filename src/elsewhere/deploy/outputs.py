@@ -20,7 +20,7 @@ from elsewhere.deploy.inputs import MASKS, Input
 from elsewhere.errors import RunError
 from elsewhere.files import atomic
 from elsewhere.study.case import Geometry
-from elsewhere.study.reading import file_format
+from elsewhere.study.reading import file_format, split_selection
 
 
 @dataclass(frozen=True)
@@ -120,7 +120,8 @@ def _write_nifti(path: Path, values: NDArray[Any], geometry: Geometry, found: In
     """(*spatial) or (*spatial, K), on the grid of the file: its own affine, codes and units where it is a NIfTI."""
     import nibabel as nib
 
-    source = None if found.dicom or _format(found) != "nifti" else nib.load(next(iter(found.images.values())))
+    nifti = not found.dicom and _format(found) == "nifti"
+    source = nib.load(split_selection(next(iter(found.images.values())))[0]) if nifti else None
     if source is not None and len(geometry.shape) == 2:  # read as rows and columns; in the file i, j, k
         values = np.swapaxes(values, 0, 1)[:, :, None]
     image = nib.Nifti1Image(values, geometry.affine if source is None else source.affine)
