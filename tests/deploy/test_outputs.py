@@ -246,6 +246,34 @@ def test_the_object_is_of_its_patient_study_and_frame_of_reference(tmp_path: Pat
     assert {item.ReferencedSOPInstanceUID for item in seg.SourceImageSequence} == {f"1.2.3.{i + 1}" for i in range(6)}
 
 
+def test_of_the_patient_the_object_says_no_more_than_whose_it_is(tmp_path: Path) -> None:
+    private = {
+        "PatientComments": "zuckerkrank", "AdditionalPatientHistory": "Sturz", "Occupation": "Glasbläserin",
+        "PatientAge": "073Y", "PatientAddress": "Hauptstraße", "OtherPatientIDs": "AOK-77", "MilitaryRank": "Major",
+        "ClinicalTrialSubjectID": "TRIAL-9", "NameOfPhysiciansReadingStudy": "Brinkmann^Klaus",
+        "PhysiciansOfRecord": "Frank^Stefan", "AdmittingDiagnosesDescription": "Verdacht", "AdmissionID": "V-1",
+        "InstitutionName": "Schwarzwald", "OperatorsName": "Mischa^S", "ProtocolName": "Kopf Klara",
+        "ReasonForVisit": "Sturz", "SeriesDescription": "Klara nativ",
+    }  # fmt: skip
+    folder = write_series(
+        tmp_path / "ct", ct_voxels(), SpecificCharacterSet="ISO_IR 192", IssuerOfPatientID="HIS-1", **private
+    )
+    for path in folder.iterdir():
+        data = pydicom.dcmread(path)
+        data.private_block(0x0009, "ACME", create=True).add_new(1, "LO", "Klara, geheim")
+        data.save_as(path)
+    source = series_input(list(folder.iterdir()))
+    assert source.series is not None
+    geometry = read_series(source.series, "s").geometry
+    path = write(tmp_path, source, labels_of(geometry.shape), geometry, THREE)
+    data, seg = path.read_bytes(), pydicom.dcmread(path)
+    for text in (*private.values(), "geheim", str(tmp_path)):
+        assert text.encode() not in data
+    kept = {element.keyword for element in seg if element.tag.group in (0x10, 0x12, 0x32, 0x38)}
+    assert kept == {"PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex"}
+    assert not any(element.tag.is_private for element in seg)
+
+
 @pytest.mark.parametrize(
     "changes",
     [

@@ -1,7 +1,9 @@
 """A mask of a DICOM series as a DICOM SEG, made by highdicom: a segment a class, frames in the place of their slices.
 
 The object names the images that it was made of and carries their patient, study and frame of reference, as DICOM has
-it: a PACS could not file it otherwise. Its values are numbered by class (segment 1 is the first foreground class).
+it: a PACS could not file it otherwise. Of the patient that is name, number, date of birth and sex; what else highdicom
+would copy of patient and study (comments, history, diagnoses, other physicians, trial, age) is left behind.
+Its values are numbered by class (segment 1 is the first foreground class).
 """
 
 from __future__ import annotations
@@ -11,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
+from pydicom.datadict import keyword_for_tag
 
 from elsewhere import __version__
 from elsewhere.deploy.dicom_series import Series, silenced, sources
@@ -29,6 +32,20 @@ _MAY_BE_EMPTY = (
     *("StudyTime", "ReferringPhysicianName"),
 )
 _SEXES = ("", "M", "F", "O")
+
+_PERSONAL_GROUPS = (0x0010, 0x0012, 0x0032, 0x0038)
+"""Of tags: the patient, clinical trials, the request, the visit."""
+
+_NEEDED = (
+    *("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "PatientIdentityRemoved", "DeidentificationMethod"),
+    *("IssuerOfPatientID", "IssuerOfPatientIDQualifiersSequence", "TypeOfPatientID"),
+)
+_NOT_NEEDED = (
+    *("ReferringPhysicianIdentificationSequence", "ConsultingPhysicianName", "PhysiciansOfRecord"),
+    *("ConsultingPhysicianIdentificationSequence", "PhysiciansOfRecordIdentificationSequence"),
+    *("NameOfPhysiciansReadingStudy", "PhysiciansReadingStudyIdentificationSequence"),
+    *("AdmittingDiagnosesDescription", "AdmittingDiagnosesCodeSequence"),
+)
 
 
 def write_segmentation(
@@ -105,6 +122,7 @@ def _complete(datasets: list[Any], geometry: Geometry) -> None:
     first = datasets[0]
     placed = "ImagePositionPatient" in first and "FrameOfReferenceUID" in first
     for dataset in datasets:
+        _keep_what_is_needed(dataset)
         for keyword in _MAY_BE_EMPTY:
             if keyword not in dataset:
                 setattr(dataset, keyword, "")
@@ -121,6 +139,15 @@ def _complete(datasets: list[Any], geometry: Geometry) -> None:
         for keyword in ("PixelMeasuresSequence", "PlaneOrientationSequence"):  # some scanners repeat them in each frame
             if keyword not in shared and keyword in own:
                 setattr(shared, keyword, own[keyword].value)
+
+
+def _keep_what_is_needed(dataset: Any) -> None:
+    """Take away what says more of a patient than whose image it is; only in memory."""
+    for tag in [tag for tag in dataset.keys() if tag.group in _PERSONAL_GROUPS]:  # noqa: SIM118  a Dataset, no dict
+        if keyword_for_tag(tag) not in _NEEDED:
+            del dataset[tag]
+    for keyword in _NOT_NEEDED:
+        dataset.pop(keyword, None)
 
 
 def _words(text: str) -> str:
