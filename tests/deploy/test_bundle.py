@@ -16,6 +16,7 @@ from monai.bundle import ConfigWorkflow, run
 from numpy.typing import NDArray
 from PIL import Image
 
+from elsewhere.deploy.bundle_check import parsed
 from elsewhere.deploy.export import export_model
 from elsewhere.deploy.inputs import stored_case
 from elsewhere.deploy.predictor import Predictor
@@ -107,6 +108,112 @@ def test_a_classification_becomes_the_table_that_evaluate_takes(tmp_path: Path) 
         np.testing.assert_allclose([float(rows[name][c]) for c in ("normal", "abnormal")], wanted, atol=1e-3)
 
 
+def test_the_model_s_own_overlap_and_the_study_s_values(tmp_path: Path) -> None:
+    """An image of several windows: at another overlap it has other answers."""
+    values = {"0": 0, "255": 1}
+    model = exported_models.model(tmp_path / "model", "2D segmentation", overlap=0.0, label_values=values)
+    export_model(model, "monai-bundle", tmp_path / "bundle")
+    images = tmp_path / "input"
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 255, (40, 31, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(images / "eye.png")
+    run_bundle(tmp_path / "bundle", images, tmp_path / "out")
+    stored = stored_case(read_image({"0": images / "eye.png"}), "eye", model.preprocessing, 1)
+    masks = {}
+    for overlap in (0.0, 0.5):
+        (answer,) = Predictor(model, overlap).answers([stored])
+        masks[overlap] = 255 * answer.probabilities.argmax(0)
+    assert (masks[0.0] != masks[0.5]).any()
+    with Image.open(tmp_path / "out" / "eye.png") as mask:
+        np.testing.assert_array_equal(np.asarray(mask), masks[0.0])
+
+
+def test_a_photograph_on_its_side_and_a_grey_one_of_16_bits(tmp_path: Path) -> None:
+    """Read as `elsewhere predict` reads them: turned as a viewer turns them; not rounded when they are resized."""
+    model = exported_models.model(tmp_path / "model", "2D classification")
+    export_model(model, "monai-bundle", tmp_path / "bundle")
+    images = tmp_path / "input"
+    images.mkdir()
+    pixels = np.zeros((90, 120), np.uint8)
+    pixels[10:40, 10:90] = np.random.default_rng(1).integers(50, 255, (30, 80))
+    side = Image.Exif()
+    side[0x0112] = 6
+    Image.fromarray(pixels).save(images / "phone.png", exif=side)
+    Image.fromarray((pixels // 100).astype(np.uint16)).save(images / "deep.png")
+    (images / ".hidden.png").write_bytes(b"")
+    run_bundle(tmp_path / "bundle", images, tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open() as opened:
+        rows = {row["case"]: row for row in csv.DictReader(opened)}
+    assert sorted(rows) == ["deep", "phone"]
+    for name in rows:
+        wanted = ours(model, images / f"{name}.png")
+        np.testing.assert_allclose([float(rows[name][c]) for c in ("normal", "abnormal")], wanted, atol=1e-5)
+
+
+def test_whole_numbers_of_a_volume_are_rounded_only_where_they_are_8_bits(tmp_path: Path) -> None:
+    model = exported_models.model(tmp_path / "model", "3D classification")
+    bundle = export_model(model, "monai-bundle", tmp_path / "bundle").path
+    images = tmp_path / "input"
+    images.mkdir()
+    values = np.random.default_rng(0).integers(0, 5, (20, 24, 18))
+    for dtype in (np.uint8, np.int16):
+        nibabel.save(nibabel.Nifti1Image(values.astype(dtype), np.eye(4)), images / f"{np.dtype(dtype).name}.nii.gz")
+    run_bundle(bundle, images, tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open() as opened:
+        rows = {row["case"]: [float(row[name]) for name in "ABC"] for row in csv.DictReader(opened)}
+    for name, found in rows.items():
+        np.testing.assert_allclose(found, ours(model, images / f"{name}.nii.gz"), atol=1e-5)
+    assert not np.allclose(rows["uint8"], rows["int16"], atol=1e-4)
+
+
+def test_a_case_that_lacks_a_channel_moves_no_other(tmp_path: Path) -> None:
+    images = tmp_path / "input"
+    images.mkdir()
+    for name in ("a_0000", "a_0001", "b_0001", "c_0000", "c_0001"):
+        volume(images / f"{name}.nii.gz", 0, (1.0, 1.0, 2.0))
+    model = exported_models.model(tmp_path / "model", "3D segmentation")
+    bundle = export_model(model, "monai-bundle", tmp_path / "bundle").path
+    listed = parsed(bundle, {"dataset_dir": str(images)}).get_parsed_content("datalist")
+    names = [[Path(file).name for file in item["image"]] for item in listed]
+    assert names == [[f"{case}_000{c}.nii.gz" for c in range(2)] for case in "ac"]
+
+
+@pytest.mark.parametrize("name", ["$open('RAN', 'w').close()", "@device", "%x::y", "a@::b", "_target_"])
+def test_what_monai_would_take_for_code_is_refused(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    for more in ({"classes": ["normal", name]}, {"sites": [name]}, {"thresholds": {name: 0.5}}):
+        model = exported_models.model(tmp_path / "model", "2D classification", **more)
+        with pytest.raises(RunError, match=r"cannot stand in a MONAI bundle, whose configs are code"):
+            export_model(model, "monai-bundle", tmp_path / "bundle")
+        assert not (tmp_path / "bundle").exists()
+    assert not (tmp_path / "RAN").exists()
+
+
+def test_names_with_commas_and_markup_stay_what_they_are(tmp_path: Path) -> None:
+    classes = ["no, none", '<b>"severe"</b>']
+    model = exported_models.model(tmp_path / "model", "2D classification", classes=classes)
+    bundle = export_model(model, "monai-bundle", tmp_path / "bundle").path
+    images = tmp_path / "input"
+    images.mkdir()
+    Image.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(images / "a, b.png")
+    run_bundle(bundle, images, tmp_path / "out")
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as opened:
+        (row,) = csv.DictReader(opened)
+    assert list(row) == ["case", *classes]
+    assert row["case"] == "a, b"
+    assert sum(float(row[name]) for name in classes) == pytest.approx(1, abs=1e-6)
+    assert "<b>" not in (bundle / "docs" / "README.md").read_text()
+
+
+def test_a_classifier_trained_on_patches_sees_whole_images(tmp_path: Path) -> None:
+    kind = exported_models.KINDS["2D classification"]
+    rules = {**kind["rules"], "patch_size": [32, 32], "dims": 2}
+    model = exported_models.model(tmp_path / "model", "2D classification", preprocessing=rules)
+    bundle = export_model(model, "monai-bundle", tmp_path / "bundle").path
+    told = json.loads((bundle / "configs" / "metadata.json").read_text())["network_data_format"]["inputs"]["image"]
+    assert (told["is_patch_data"], told["spatial_shape"]) == (False, [64, 48])
+
+
 def test_metadata_is_what_monai_asks_for(tmp_path: Path) -> None:
     model = exported_models.model(tmp_path / "model", "CT by DynUNet")
     bundle = export_model(model, "monai-bundle", tmp_path / "bundle", name="livers").path
@@ -141,7 +248,6 @@ def test_a_bundle_that_answers_otherwise_is_not_left_behind(tmp_path: Path, monk
 
 def test_z_scores_are_those_of_the_cache(tmp_path: Path) -> None:
     """Over the voxels that are not 0 where more than a quarter is; a constant channel becomes 0."""
-    from elsewhere.deploy.bundle_check import parsed
     from elsewhere.study.entry import intensity_statistics
 
     model = exported_models.model(tmp_path / "model", "2D classification")

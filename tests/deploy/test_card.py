@@ -6,6 +6,7 @@ import copy
 import json
 import re
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +69,12 @@ def config(**changes: Any) -> dict[str, Any]:
 
 def elsewhere_found(**changes: Any) -> dict[str, Any]:
     def one(site: str, split: str, value: float, n: int = 40) -> dict[str, Any]:
-        return {"held_out": site, "split": split, "n_seeds": 3, **row(None, "dice", value, n)}
+        return {
+            "held_out": site,
+            "split": split,
+            "seeds": [value - 0.02, value, value + 0.02],
+            **row(None, "dice", value, n),
+        }
 
     rows = [one("north", "held-out", 0.74), one("south", "held-out", 0.52, 11), one("north", "in-domain", 0.8)]
     new_site = {"value": 0.63, "lo": None, "hi": None, "reason": "over these 2 held-out sites"}
@@ -126,8 +132,12 @@ def test_every_fact_is_in_its_section() -> None:
 def test_elsewhere_is_by_site_with_estimand_and_differences() -> None:
     found = elsewhere_found(missing=["west"], differences=["steps was 300 there and is 4000 here"])
     told = section(write_card(config(elsewhere=found)), "Elsewhere")
-    assert "| south | Dice | 0.520 [0.48, 0.55] | 11 \\* | 3 |" in told
-    assert "| home, without north | Dice | 0.800 [0.76, 0.83] | 40 | 3 |" in told
+    assert "| south | Dice | 0.520 [0.48, 0.55] | 11 \\* | 3: 0.500 to 0.540 |" in told
+    assert "| home, without north | Dice | 0.800 [0.76, 0.83] | 40 | 3: 0.780 to 0.820 |" in told
+    found["rows"][0]["seeds"] = [0.74]
+    assert "| 40 | 1 |" in section(write_card(config(elsewhere=found)), "Elsewhere")
+    found["rows"][0] |= {"metric": "hd95", "seeds": [4.0, None, 5.25]}
+    assert "| 40 | 3: 4.0 pixels to 5.2 pixels |" in section(write_card(config(elsewhere=found)), "Elsewhere")
     assert "In brackets: for these models." in told
     assert "2 held-out sites and no sample of all hospitals" in told
     assert "No interval for one more site (over these 2 held-out sites)" in told
@@ -137,6 +147,16 @@ def test_elsewhere_is_by_site_with_estimand_and_differences() -> None:
     assert "Nothing is known. This model was trained on all sites" in section(without, "Elsewhere")
     assert "Nothing is known of sites other than these." in section(without, "Limits")
     assert "other than these" not in write_card(config(elsewhere=found))
+
+
+def test_who_chose_the_model_is_said_as_it_was() -> None:
+    data = section(write_card(config()), "What it was trained on")
+    assert "Validation patients served to choose the step whose model this is" in data
+    last = write_card(config(selection="last"))
+    assert "Validation patients chose nothing: this is the model of the last step" in section(
+        last, "What it was trained"
+    )
+    assert "step 180, the model of the last step" in section(last, "How it was trained")
 
 
 def test_what_is_missing_is_said() -> None:
@@ -188,13 +208,20 @@ def test_text_from_the_data_is_text() -> None:
     assert "<em>b</em>" not in html
 
 
-@pytest.mark.parametrize("given", ["a_b", "2 < 3 & 4", "#1", "x | y", "a`b", "0.8 [0.7, 0.9]"])
+@pytest.mark.parametrize(
+    "given", ["a_b", "_a_ b", "__init__", "~~x~~", "a-_b_", "_", "2 < 3 & 4", "#1", "x | y", "a`b", "0.8 [0.7, 0.9]"]
+)
 def test_escaped_text_reads_as_it_was(given: str) -> None:
     markdown = pytest.importorskip("markdown")
     import html
 
     shown = re.sub(r"<.*?>", "", markdown.markdown("words " + text(given)))
     assert html.unescape(shown) == f"words {given}"
+
+
+def test_what_turns_or_hides_text_is_shown() -> None:
+    assert text("north\u202ehtuos\x07 \u2066x\u2069") == "north\ufffdhtuos\ufffd \ufffdx\ufffd"
+    assert text("Zürich 東京 a\u200cb") == "Zürich 東京 a\u200cb"
 
 
 # ---- who is in it
@@ -231,10 +258,12 @@ def test_what_may_name_a_patient_is_not_shown() -> None:
     names: list[str | None] = [f"Name{i}" for i in range(10)]
     numbers: list[str | None] = [str(4_711_000 + 13 * i) for i in range(10)]
     dates: list[str | None] = [f"2004-03-{i + 1:02d}" for i in range(10)]
+    numbers_twice = [*numbers[:8], *numbers[6:8]]  # two people under one number
     few: list[str | None] = ["Ada", "Bea", "Cem", "Ada", None, None, None, None, None, None]
-    found = covariates(people(name=names, number=numbers, date=dates, few=few))
+    found = covariates(people(name=names, number=numbers, date=dates, few=few, twice=numbers_twice))
     assert all("values" not in column and "numbers" not in column for column in found.values())
     assert found["number"] == {"different": 10, "missing": 0}
+    assert found["twice"] == {"different": 8, "missing": 0}
     assert found["few"] == {"different": 3, "missing": 6}
     assert covariates(people(empty=[None, None]))["empty"]["missing"] == 2
     assert "numbers" not in covariates(people(odd=["nan", "inf"]))["odd"]
@@ -294,7 +323,8 @@ def test_a_benchmark_is_read_as_its_table_has_it(tmp_path: Path) -> None:
             (wanted.held_out == one["held_out"]) & (wanted.split == one["split"]) & (wanted.metric == one["metric"])
         ]
         assert (one["value"], one["lo"], one["hi"]) == tuple(same[["value", "lo", "hi"]].iloc[0])
-        assert (one["n_patients"], one["n_cases"], one["n_seeds"]) == (38, 40, 2)
+        assert (one["n_patients"], one["n_cases"], len(one["seeds"])) == (38, 40, 2)
+        assert one["seeds"] == pytest.approx([one["value"] - 0.05, one["value"] + 0.05])
     assert found["rows"][0]["metric"] == "dice"
     assert "these models at this site" in found["estimand"]
     assert (found["folder"], found["missing"], found["differences"]) == ("bench", [], [])
@@ -317,6 +347,7 @@ def test_what_was_not_as_in_this_training_is_said(tmp_path: Path) -> None:
     folder = benchmark(tmp_path / "bench")
     assert look(folder, steps=300)["differences"] == ["steps was 4000 there and is 300 here"]
     assert look(folder, log_every=7)["differences"] == []
+    assert look(folder, overlap=0.25)["differences"] == ["overlap was None there and is 0.25 here"]
     assert look(folder, patch_size=128)["differences"] == []
     other = look(folder, patch_size=[128, 64])["differences"]
     assert other == ["patch_size was [128, 128] there and is [128, 64] here"]
@@ -324,6 +355,22 @@ def test_what_was_not_as_in_this_training_is_said(tmp_path: Path) -> None:
     assert found["differences"] == ["vrex.weight was 1.0 there and is 10.0 here"]
     pd.DataFrame({"case": ["c-north", "c-south", "c-gone"]}).to_csv(folder / "covariates.csv", index=False)
     assert look(folder)["differences"] == ["cases of the study: 1 of the benchmark's are gone, 1 are new"]
+
+
+def test_preprocessing_that_study_yaml_has_changed_since_is_said(tmp_path: Path) -> None:
+    folder = benchmark(tmp_path / "bench")
+    (folder / "study.yaml").write_text("name: nodules\nintensity: none\npatch_size: [128, 128]\n")
+    now = replace(study(), config=StudyConfig(patch_size=[64, 64]))
+    settings = {**SETTINGS, "patch_size": None}
+    found = found_elsewhere(folder, now, "erm", {}, settings, "source-val")["differences"]
+    assert found[0] == "patch_size was [128, 128] there and is None here"  # the settings'
+    assert found[1:] == [
+        "intensity in study.yaml was none there and is auto here",
+        "patch_size in study.yaml was [128, 128] there and is [64, 64] here",
+    ]
+    assert look(folder)["differences"] == ["intensity in study.yaml was none there and is auto here"]
+    (folder / "study.yaml").write_text("name: nodules\n")
+    assert look(folder)["differences"] == []
 
 
 def test_a_site_that_is_not_finished_is_named(tmp_path: Path) -> None:

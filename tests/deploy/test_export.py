@@ -10,12 +10,14 @@ from typing import Any
 import exported_models
 import pytest
 import torch
+from made_models import model_folder
 from torch import Tensor, nn
 from typer.testing import CliRunner
 
 from elsewhere.cli import app
 from elsewhere.deploy import export_check
-from elsewhere.deploy.export import export_model
+from elsewhere.deploy.export import export_model, open_model
+from elsewhere.deploy.folder import SUMS
 from elsewhere.errors import ElsewhereError, RunError, SettingsError
 from elsewhere.training.model_io import Deployed
 
@@ -54,7 +56,7 @@ def test_the_file_alone_answers_like_the_model(tmp_path: Path, kind: str, to: st
     if to == "onnx":
         pytest.importorskip("onnx", reason="the extra onnx is not installed")
         pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
-    model = exported_models.model(tmp_path / "model", kind, temperature=1.7, sites=["A", "B"])
+    model = exported_models.model(tmp_path / "model", kind, temperature=1.7, sites=["A", "B"], overlap=0.25)
     out = tmp_path / "out" / ENDINGS[to]
     done = export_model(model, to, out)
     rules = model.preprocessing
@@ -69,7 +71,8 @@ def test_the_file_alone_answers_like_the_model(tmp_path: Path, kind: str, to: st
     told = described(out)
     assert told["preprocessing"] == rules.model_dump(mode="json")
     assert (told["task"], told["dims"], tuple(told["classes"])) == exported_models.KINDS[kind]["task"]
-    assert (told["temperature"], told["sites"], told["multiple_of"]) == (1.7, ["A", "B"], list(model.multiple_of))
+    assert (told["temperature"], told["sites"], told["overlap"]) == (1.7, ["A", "B"], 0.25)
+    assert told["multiple_of"] == list(model.multiple_of)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
 
 
@@ -136,6 +139,18 @@ def test_the_command(tmp_path: Path) -> None:
     assert zipfile.is_zipfile(out)
     again = CliRunner().invoke(app, ["export", str(tmp_path), "--to", "torchscript", "--out", str(out)])
     assert isinstance(again.exception, ElsewhereError)
+
+
+def test_a_finished_model_without_its_hashes_is_not_exported(tmp_path: Path) -> None:
+    folder = model_folder(tmp_path / "MODEL")
+    (folder / SUMS).unlink()
+    with pytest.raises(ElsewhereError, match="there is no SHA256SUMS"):
+        open_model(folder)
+    kept = exported_models.saved(tmp_path / "kept", "2D segmentation")
+    assert open_model(kept).task.classes == ("background", "vessel")
+    (kept / "state.pt").write_bytes(b"")
+    with pytest.raises(ElsewhereError, match=r"state\.pt is a pickle"):
+        open_model(kept)
 
 
 def test_trial_inputs_look_at_more_than_one_size(tmp_path: Path) -> None:

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
 
 from benchmark import tiny
+from elsewhere.deploy import final
 from elsewhere.deploy.final import Final, train_final
 from elsewhere.deploy.folder import CARD, CONFIG, DEVELOPMENT, SUMS, WEIGHTS, check_folder
 from elsewhere.deploy.model import Model, load
@@ -161,6 +162,7 @@ def test_the_folder_is_whole_and_nothing_else_is_left(finished: Path) -> None:
     assert config["elsewhere"] is None
     assert config["temperature"] > 0
     assert 0 < config["thresholds"]["foreground"] < 1
+    assert (config["overlap"], config["orientation"]) == (0.5, None)  # axes are those of photographs
     assert config["training"]["steps"] == 6
     assert [step for step, _ in config["training"]["scores"]] == [2, 4, 6]
     assert "    elsewhere train it\n" in (finished / CARD).read_text()
@@ -194,6 +196,37 @@ def test_the_figures_at_home_can_be_worked_out_again(finished: Path, study: Stud
         assert rows[site, "dice"]["value"] == pytest.approx(np.mean(own), abs=1e-6)
     flagged = sum(model.predict(case.images["image"]).unlike is True for case in development.role("test"))
     assert f"{flagged} of these {len(dice)} cases are flagged" in " ".join(model.config["home"]["sentences"])
+
+
+def test_every_case_is_read_for_the_work_of_its_role_only(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing else can have been fitted to it: nobody but the development reads a case."""
+    stage, read = [""], dict[str, set[str]]()
+
+    def noting(name: str) -> None:
+        whole = getattr(final, name)
+
+        def work(*args: Any) -> Any:
+            stage[0] = name
+            return whole(*args)
+
+        monkeypatch.setattr(final, name, work)
+
+    load_case = Development.load
+
+    def noted(self: Development, case_id: str) -> Any:
+        read.setdefault(stage[0], set()).add(case_id)
+        return load_case(self, case_id)
+
+    monkeypatch.setattr(Development, "load", noted)
+    for name in ("_train", "_calibrate", "figures_at_home"):
+        noting(name)
+    make(studies / "discs", tmp_path / "MODEL")
+    split = developed(open_study(studies / "discs")).split
+    assert set(split.validation) < read["_train"] <= {*split.train, *split.validation}
+    assert read["_calibrate"] == {*split.train, *split.calibration}  # of training cases the statistics are
+    assert read["figures_at_home"] == set(split.test)
 
 
 def test_the_better_model_on_the_validation_patients_is_the_one(finished: Path) -> None:
@@ -290,6 +323,18 @@ def test_a_folder_of_something_else_is_never_written_to(studies: Path, tmp_path:
             make(studies / "discs", tmp_path / name)
     assert (tmp_path / "mine" / "thesis.txt").read_text() == "years of work"
     assert sorted(path.name for path in tmp_path.iterdir()) == ["file", "mine"]
+
+
+def test_a_folder_of_somebody_s_own_is_not_taken_for_the_work_s(studies: Path, tmp_path: Path) -> None:
+    """The work is done in MODEL.part, which is removed in the end."""
+    mine = tmp_path / "MODEL.part"
+    mine.mkdir()
+    (mine / "thesis.txt").write_text("years of work")
+    for changes in ((), ("patch_size=1000000",)):  # whether the training would go well or not
+        with pytest.raises(RunError, match=r"MODEL\.part: is there already and holds thesis\.txt"):
+            make(studies / "discs", tmp_path / "MODEL", *changes)
+    assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
+    assert not (tmp_path / "MODEL").exists()
 
 
 def test_a_damaged_model_is_not_taken_for_a_finished_one(finished: Path, studies: Path, tmp_path: Path) -> None:

@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import errno
+import gzip
 import json
 import pickle
 import shutil
@@ -19,7 +21,18 @@ from scipy.special import softmax
 from small_models import case
 
 import elsewhere
-from elsewhere.deploy.folder import CARD, CONFIG, DEVELOPMENT, FILES, SUMS, WEIGHTS, check_folder, publish, recover
+from elsewhere.deploy.folder import (
+    CARD,
+    CONFIG,
+    DEVELOPMENT,
+    FILES,
+    SUMS,
+    WEIGHTS,
+    check_folder,
+    check_kept,
+    publish,
+    recover,
+)
 from elsewhere.deploy.model import Model, load
 from elsewhere.errors import ModelError, StudyError
 
@@ -109,6 +122,12 @@ REFUSED = {
     "torch's archive": (add("extra.safetensors", ZIP, listed=True), r"extra\.safetensors is a pickle, or an archive"),
     "a pickle in place of the weights": (add(WEIGHTS, CALLS, listed=True), r"model\.safetensors is a pickle"),
     "not listed": (add("readme.txt", b"hello"), r"readme\.txt is not listed in SHA256SUMS"),
+    "a stranger, listed": (add("extra.txt", b"hello", listed=True), r"extra\.txt is no file of a model"),
+    "a pickle as text, listed": (
+        add("notes.txt", pickle.dumps(print, protocol=0), listed=True), r"notes\.txt is no file of a model"
+    ),
+    "a pickle in an array, listed": (add("a.npy", b"\x93NUMPY\x01\x00" + CALLS, listed=True), r"a\.npy is no file"),
+    "a compressed pickle, listed": (add("a", gzip.compress(CALLS), listed=True), r": a is no file of a model"),
     "hidden and not listed": (add(".DS_Store", b"hello"), r"\.DS_Store is not listed"),
     "truncated weights": (cut(WEIGHTS), r"model\.safetensors is not what it was when the model was made"),
     "truncated weights, listed": (cut(WEIGHTS, listed=True), r"the model cannot be read"),
@@ -137,6 +156,14 @@ REFUSED = {
     "a newer format": (configured(format=3, versions={"elsewhere": "9.9"}), r"the version that made it \(9\.9\)"),
     "a key missing": (without("temperature"), r"key 'temperature' is missing"),
     "a key of another type": (configured(thresholds=3), r"key 'thresholds': found 3"),
+    "a temperature that is none": (configured(temperature=0.0), r"key 'temperature': found 0\.0, wanted"),
+    "a temperature that is no number": (configured(temperature=float("nan")), r"key 'temperature': found nan"),
+    "other axes": (configured(orientation="LPS"), r"key 'orientation': found 'LPS'; this version knows RAS only"),
+    "no preprocessing": (configured(preprocessing={"dims": 2}), r"key 'preprocessing\.channels': Field required"),
+    "preprocessing of another kind": (
+        configured(preprocessing={"dims": 2, "channels": ["image"], "gamma": 2}), r"key 'preprocessing\.gamma': Extra"
+    ),
+    "half a prediction set": (configured(conformal={"kind": "outer mask"}), r"key 'conformal' cannot be read"),
     "another network": (configured(network_options={"channels": [8, 8]}), r"the model cannot be read"),
     "no such network": (configured(network="nonet"), r"unknown network 'nonet'"),
     "no such method": (configured(method="nomethod"), r"unknown method 'nomethod'"),
@@ -172,12 +199,12 @@ def test_safetensors_that_begin_like_a_pickle_are_not_taken_for_one(length: int,
     data = struct.pack("<Q", length) + header
     assert data[:1] == b"\x80"
     assert data[1] in (2, 3, 4, 5)
-    (folder / "more.safetensors").write_bytes(data)
+    (folder / DEVELOPMENT).write_bytes(data)
     rehash(folder)
     check_folder(folder)
-    (folder / "more.safetensors").write_bytes(data[:2] + b"K\x01." + data[5:])
+    (folder / DEVELOPMENT).write_bytes(data[:2] + b"K\x01." + data[5:])
     rehash(folder)
-    with pytest.raises(ModelError, match=r"more\.safetensors is a pickle"):
+    with pytest.raises(ModelError, match=r"development\.safetensors is a pickle"):
         check_folder(folder)
 
 
@@ -187,6 +214,36 @@ def test_pickles_of_every_binary_protocol_are_seen(protocol: int, folder: Path) 
     rehash(folder)
     with pytest.raises(ModelError, match=r"notes\.txt is a pickle"):
         check_folder(folder)
+
+
+def test_a_folder_that_cannot_be_listed_is_one_sentence(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(self: Path) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Path, "iterdir", denied)
+    with pytest.raises(ModelError, match=r"MODEL: cannot be read .Permission denied."):
+        check_folder(folder)
+
+
+def test_a_model_of_a_run_is_looked_at_and_a_finished_one_is_not_taken_for_it(folder: Path) -> None:
+    """Else to remove the hashes would be all that it takes to have a changed model exported or evaluated."""
+    (folder / SUMS).unlink()
+    with pytest.raises(ModelError, match="there is no SHA256SUMS"):
+        check_kept(folder)
+    reconfigured(folder, lambda config: config.update(format=1))
+    (folder / SUMS).unlink()
+    check_kept(folder)
+    (folder / "optimizer.txt").write_bytes(CALLS)
+    with pytest.raises(ModelError, match=r"optimizer\.txt is a pickle"):
+        check_kept(folder)
+    with pytest.raises(ModelError, match=r"no model here, there is no config\.yaml"):
+        check_kept(folder.parent)
+    with pytest.raises(ModelError, match="there is no such folder"):
+        check_kept(folder / "nowhere")
+
+
+def test_the_card_is_the_file(made: Path) -> None:
+    assert load(made, device="cpu").card == (made / CARD).read_text()
 
 
 def test_the_hashes_are_those_of_sha256sum(folder: Path) -> None:

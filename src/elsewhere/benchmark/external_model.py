@@ -13,7 +13,7 @@ import yaml
 from elsewhere.benchmark.evaluate import Judge
 from elsewhere.benchmark.external_exam import PRIMARY, Exam, RunModel
 from elsewhere.benchmark.scoring import Extras
-from elsewhere.deploy.folder import is_model
+from elsewhere.deploy.folder import check_kept, is_model
 from elsewhere.deploy.foreign import open_foreign, require_same_question
 from elsewhere.deploy.foreign_settings import parse_settings
 from elsewhere.deploy.model import load
@@ -27,6 +27,8 @@ from elsewhere.training.model_io import load_model
 
 OVERLAP = 0.5
 """Of the sliding window, where a model does not say its own (as in training)."""
+
+NEW = "the model was not trained at a site of this name"
 
 
 @dataclass(frozen=True)
@@ -81,7 +83,8 @@ def exam_of_model(
             trust=trust,
         ).to(place)
         config = foreign.config
-        runs = RunModel(Judge(foreign, OVERLAP, place, extras=extras), config.get("temperature"))
+        overlap = float(config.get("overlap", OVERLAP))
+        runs = RunModel(Judge(foreign, overlap, place, extras=extras), config.get("temperature"))
     seen = seen_by(path, config)
     rules = runs.judged_by.model.preprocessing
     return Exam(
@@ -111,6 +114,7 @@ def seen_by(path: Path, config: Mapping[str, Any]) -> Seen:
     Raises:
         ModelError: the run's config cannot be read.
     """
+    path = path.resolve()  # it may be named from within the run
     run = path.parent.parent / "config.yaml"
     if path.is_dir() and path.parent.name == "model" and run.is_file():
         try:
@@ -128,8 +132,10 @@ def seen_by(path: Path, config: Mapping[str, Any]) -> Seen:
 
 def _of_folder(path: Path, place: torch.device, extras: Extras, trust: bool) -> tuple[RunModel, Mapping[str, Any]]:
     if not is_model(path):
+        check_kept(path)
         deployed = load_model(path, place)
-        return RunModel(Judge(deployed, OVERLAP, place, extras=extras)), deployed.config
+        overlap = float(deployed.config.get("overlap", OVERLAP))
+        return RunModel(Judge(deployed, overlap, place, extras=extras)), deployed.config
     model = load(path, trust=trust, device=place)
     judge = Judge(model.deployed, model.predictor.overlap, place, extras=extras, statistics=model.statistics)
     return RunModel(judge, model.temperature), model.config
@@ -137,8 +143,9 @@ def _of_folder(path: Path, place: torch.device, extras: Extras, trust: bool) -> 
 
 def _name(path: Path, config: Mapping[str, Any]) -> str:
     """Of a run's model, whose folder is called after the rule that chose it, the method."""
+    path = path.resolve()
     of_a_run = path.is_dir() and path.parent.name == "model" and "method" in config
-    return str(config["method"]) if of_a_run else path.resolve().stem
+    return str(config["method"]) if of_a_run else path.stem
 
 
 def _calibrated(temperature: float | None) -> list[str]:
@@ -182,9 +189,9 @@ def _by_site(seen: Seen, study: Study, cases: Sequence[Case]) -> dict[str, str]:
         elif site in seen.sites and trained is None:
             found[site] = "the model was trained at this site: its patients may be among those it learnt from"
         elif site in seen.sites:
-            found[site] = "the model was trained at this site, on other cases than these"
+            found[site] = "the model was trained at this site, on none of these cases by their ids"
         else:
-            found[site] = "the model has not seen this site"
+            found[site] = NEW
     return found
 
 
@@ -194,7 +201,7 @@ def _notes(path: Path, seen: Seen, study: Study, cases: Sequence[Case]) -> list[
             f"{path.name} does not say what it was trained on: whether these sites, or these patients, are new to it "
             "is not known here"
         ]
-    notes = [f"site {site}: {words}" for site, words in _by_site(seen, study, cases).items() if site in seen.sites]
+    notes = [f"site {site}: {words}" for site, words in _by_site(seen, study, cases).items() if words != NEW]
     cases_too = "" if seen.cases is None else ", on none of these cases by their ids"
     return notes or [
         f"the model was trained at {', '.join(seen.sites)} ({seen.told_by}), at none of these sites by that "

@@ -16,18 +16,24 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
-from collections.abc import Mapping
+import re
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from elsewhere import __version__
 from elsewhere.deploy.bundle_check import compare_files
 from elsewhere.deploy.bundle_inference import inference, is_volume, n_files
+from elsewhere.deploy.card_text import several as several_of
+from elsewhere.deploy.card_text import text
 from elsewhere.deploy.export_check import Shapes
 from elsewhere.deploy.export_formats import write_torchscript
 from elsewhere.errors import RunError
 from elsewhere.files import write_text
 from elsewhere.training.model_io import Deployed
+
+_LANGUAGE = re.compile(r"[$@%]|.*[@%](::|#)|_[a-z]+_$", re.DOTALL)
+"""Texts of a config that MONAI runs, looks up or replaces, also those of `metadata.json`."""
 
 SCHEMA = "https://github.com/Project-MONAI/MONAI-extra-test-data/releases/download/0.8.1/meta_schema_20240725.json"
 """Named in every bundle's metadata; nothing here loads it."""
@@ -52,6 +58,12 @@ def write_bundle(model: Deployed, folder: Path, described: Mapping[str, Any], na
         raise RunError(
             "the model segments whole images of any size, which MONAI's sliding window cannot; export to torchscript"
         )
+    for word in _words({**described, "name": name}):
+        if _LANGUAGE.match(word):
+            raise RunError(
+                f"{word[:60]!r} cannot stand in a MONAI bundle, whose configs are code: MONAI runs or looks up such a "
+                "text; rename it, or export to torchscript or onnx"
+            )
     path = folder / "models" / "model.ts"
     path.parent.mkdir(parents=True)
     difference, shapes = write_torchscript(model, path, described)
@@ -62,13 +74,24 @@ def write_bundle(model: Deployed, folder: Path, described: Mapping[str, Any], na
     return difference, shapes
 
 
+def _words(value: Any) -> Iterator[str]:
+    """All texts of plain values, keys among them."""
+    if isinstance(value, str):
+        yield value
+    elif isinstance(value, Mapping):
+        yield from (word for key, part in value.items() for word in (str(key), *_words(part)))
+    elif isinstance(value, list | tuple):
+        yield from (word for part in value for word in _words(part))
+
+
 # ---- what is written
 
 
 def metadata(model: Deployed, described: Mapping[str, Any], name: str) -> dict[str, Any]:
     """`configs/metadata.json`, as MONAI's bundle specification asks for it."""
-    patch = list(model.patch_size or model.preprocessing.size or ())
-    shared = {"type": "image", "dtype": "float32", "value_range": [], "is_patch_data": model.patch_size is not None}
+    patches = model.patch_size is not None and model.task.kind == "segmentation"
+    patch = list((model.patch_size if patches else model.preprocessing.size) or ())
+    shared = {"type": "image", "dtype": "float32", "value_range": [], "is_patch_data": patches}
     channels = {str(i): channel for i, channel in enumerate(model.preprocessing.channels)}
     classes = {str(i): label for i, label in enumerate(model.task.classes)}
     image = {**shared, "format": "magnitude", "num_channels": len(channels), "spatial_shape": patch}
@@ -101,12 +124,12 @@ def readme(model: Deployed, name: str) -> str:
     """`docs/README.md`."""
     kind = "NIfTI volumes (.nii, .nii.gz)" if is_volume(model) else "photographs (.png, .jpg, .bmp)"
     n = n_files(model.preprocessing.channels)
-    channels = ", ".join(f"CASE_{i:04d} {channel}" for i, channel in enumerate(model.preprocessing.channels))
-    several = f" Each case is {n} files, in this order: {channels}." if n > 1 else ""
+    channels = ", ".join(f"CASE_{i:04d} {text(channel)}" for i, channel in enumerate(model.preprocessing.channels))
+    several = f" Each case is {n} files: {channels}." if n > 1 else ""
     masks = ", a mask a case" if model.task.kind == "segmentation" else ", `predictions.csv`: a probability a class"
-    return f"""# {name}
+    return f"""# {text(name)}
 
-{model.task.dims}D {model.task.kind} of {", ".join(model.task.classes)}; exported by elsewhere {__version__}.
+{model.task.dims}D {model.task.kind} of {several_of(model.task.classes)}; exported by elsewhere {__version__}.
 Research use; not a medical device.
 
 Put {kind} into `input/` and run, in this folder:

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from elsewhere.deploy.bundle_inference import n_files
+from elsewhere.deploy.bundle_inference import n_files, overlap
 from elsewhere.deploy.inputs import stored_case
 from elsewhere.deploy.predictor import Predictor
 from elsewhere.deploy.runtimes import first_line
@@ -56,8 +56,9 @@ def compare_files(model: Deployed, folder: Path, temperature: float | None) -> N
         stored = [
             stored_case(read_image(paths), name, model.preprocessing, len(paths)) for name, paths in cases.items()
         ]
-        cpu = Predictor(model, device=next((p.device for p in model.parameters()), torch.device("cpu")))
-        wanted = [_scaled(answer.probabilities, temperature) for answer in cpu.answers(stored)]
+        place_of_model = next((p.device for p in model.parameters()), torch.device("cpu"))
+        ours = Predictor(model, overlap(model), place_of_model)
+        wanted = [_scaled(answer.probabilities, temperature) for answer in ours.answers(stored)]
     for one, other in zip(found, wanted, strict=True):
         difference = float(np.abs(one - other).max()) if one.shape == other.shape else float("nan")
         if not difference <= FILE_TOLERANCE:

@@ -10,6 +10,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+import numpy as np
+
+from elsewhere.deploy.outputs import Labelling, mask_values
 from elsewhere.study.resample import SAME_SPACING
 from elsewhere.training.model_io import Deployed
 
@@ -26,8 +29,11 @@ RESIZED = {
     f"{_SMOOTH}).permute(0, 2, 3, 1))",
 }
 
-EIGHT_BITS = "$lambda x, y: y.round() if bool(((x == x.round()) & (x >= 0) & (x <= 255)).all()) else y"
-"""Images of 8 bits stay whole numbers when they are resampled."""
+EIGHT_BITS = (
+    "$lambda m, x, y: y.round() if str(m.get('mode', 'L'))[:1] not in 'IF' and int(m.get('datatype', 2)) == 2 "
+    "and bool(((x == x.round()) & (x >= 0) & (x <= 255)).all()) else y"
+)
+"""Images of 8 bits stay whole numbers when they are resampled; m is what Pillow (`mode`) or NIfTI (`datatype`) says."""
 
 MOMENT = (
     "$lambda c: (lambda v: (lambda m, s: (m, s if s > 1e-6 * abs(m) else 1.0))(float(v.mean()), "
@@ -41,16 +47,18 @@ than a quarter is; a constant channel keeps its scale."""
 def inference(model: Deployed, described: Mapping[str, Any]) -> dict[str, Any]:
     """The config: from the images of a folder to masks, or to `predictions.csv`."""
     dims, n = model.task.dims, n_files(model.preprocessing.channels)
-    files = "@files[i]" if n == 1 else f"@files[i:i + {n}]"
+    # Of several files a case, the first stands for it: one that lacks another file is an error, and moves no other.
+    first = " and @cut(p.name)[0].endswith('_0000')" if n > 1 else ""
+    channel = "@cut(f)[0][:-4] + f'{c:04d}' + @cut(f)[1]"
+    files = f"[{channel} for c in range({n})]" if n > 1 else "f"
     without_channel = ".removesuffix('_0000')" if n > 1 else ""
+    images = (
+        ["$import nibabel"]
+        if is_volume(model)
+        else ["$import PIL.Image as PILImage", "$import PIL.ImageOps as PILImageOps"]
+    )
     return {
-        "imports": [
-            "$import pathlib",
-            "$import numpy as np",
-            "$import torch",
-            "$import monai",
-            "$import nibabel" if is_volume(model) else "$import PIL.Image as PILImage",
-        ],
+        "imports": ["$import csv", "$import pathlib", "$import numpy as np", "$import torch", "$import monai", *images],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/input'",
         "output_dir": "$@bundle_root + '/output'",
@@ -58,24 +66,24 @@ def inference(model: Deployed, described: Mapping[str, Any]) -> dict[str, Any]:
         "temperature": described.get("temperature") or 1.0,
         "classes": list(model.task.classes),
         "endings": VOLUMES if is_volume(model) else PHOTOGRAPHS,
+        "cut": "$lambda file: next((file[:-len(e)], file[-len(e):]) for e in @endings if file.lower().endswith(e))",
         "files": "$sorted(str(p) for p in pathlib.Path(@dataset_dir).iterdir() "
-        "if p.name.lower().endswith(tuple(@endings)))",
-        "datalist": f"$[{{'image': {files}, 'file': @files[i]}} for i in range(0, len(@files), {n})]",
-        "case": "$lambda file: next(pathlib.Path(file).name[:-len(e)] for e in @endings "
-        f"if file.lower().endswith(e)){without_channel}",
+        f"if not p.name.startswith('.') and p.name.lower().endswith(tuple(@endings)){first})",
+        "datalist": f"$[{{'image': {files}, 'file': f}} for f in @files]",
+        "case": f"$lambda file: @cut(pathlib.Path(file).name)[0]{without_channel}",
         "network_def": "$torch.jit.load(@bundle_root + '/models/model.ts', map_location=@device).eval()",
         "preprocessing": {"_target_": "Compose", "transforms": _reading(model)},
         "dataset": {"_target_": "Dataset", "data": "@datalist", "transform": "@preprocessing"},
         "resized": RESIZED[dims],
         "eight_bits": EIGHT_BITS,
         "grid": f"$lambda image: {_grid(model)}",
-        "fitted": "$lambda x, s: x if list(x.shape[1:]) == s else @eight_bits(x, @resized(x, s))",
+        "fitted": "$lambda m, x, s: x if list(x.shape[1:]) == s else @eight_bits(m, x, @resized(x, s))",
         "moment": MOMENT,
         "moments": f"$lambda x: [torch.tensor(t).reshape(-1{', 1' * dims}) for t in zip(*map(@moment, x))]",
         "normalised": f"$lambda x: {_normalised(model)}",
         "inferer": _inferer(model),
-        "logits": "$lambda image: @inferer(@normalised(@fitted(image.as_tensor().float(), @grid(image)))[None]"
-        ".to(@device), @network_def)[0].float().cpu()",
+        "logits": "$lambda image: @inferer(@normalised(@fitted(image.meta, image.as_tensor().float(), @grid(image)))"
+        "[None].to(@device), @network_def)[0].float().cpu()",
         "restored": _restored(model),
         "calibrated": "$lambda p: (p.clamp(min=torch.finfo(p.dtype).tiny).log() / @temperature).softmax(0)",
         "postprocessing": {"_target_": "Compose", "transforms": _postprocessing(model)},
@@ -90,6 +98,11 @@ def inference(model: Deployed, described: Mapping[str, Any]) -> dict[str, Any]:
 def is_volume(model: Deployed) -> bool:
     """3D: files are NIfTI; else photographs."""
     return model.task.dims == 3
+
+
+def overlap(model: Deployed) -> float:
+    """Of the sliding window."""
+    return float(model.config.get("overlap", 0.5))
 
 
 def n_files(channels: tuple[str, ...]) -> int:
@@ -109,9 +122,10 @@ def _reading(model: Deployed) -> list[dict[str, Any]]:
         return [{**load, "reader": "NibabelReader"}, first, turn]
     channels = model.preprocessing.channels
     colour = len(channels) == 3 and n_files(channels) == 1
-    converted = "i.convert('RGB')" if colour else "i if i.mode[:1] in 'IF' else i.convert('L')"
+    converted = "i.convert('RGB')" if colour else "i if i.mode[:1] in 'IF1' else i.convert('L')"
+    upright = f"$lambda i: (lambda i: {converted})(PILImageOps.exif_transpose(i))"
     # MONAI would have columns before rows.
-    return [{**load, "reader": "PILReader", "reverse_indexing": False, "converter": f"$lambda i: {converted}"}, first]
+    return [{**load, "reader": "PILReader", "reverse_indexing": False, "converter": upright}, first]
 
 
 def _grid(model: Deployed) -> str:
@@ -149,9 +163,9 @@ def _normalised(model: Deployed) -> str:
 
 
 def _inferer(model: Deployed) -> dict[str, Any]:
-    if model.patch_size is None:
+    if model.patch_size is None or model.task.kind == "classification":
         return {"_target_": "SimpleInferer"}
-    window = {"roi_size": list(model.patch_size), "sw_batch_size": 1, "overlap": 0.5, "mode": "gaussian"}
+    window = {"roi_size": list(model.patch_size), "sw_batch_size": 1, "overlap": overlap(model), "mode": "gaussian"}
     return {"_target_": "SlidingWindowInferer", **window}
 
 
@@ -173,9 +187,11 @@ def _save(model: Deployed) -> str:
     """An expression that takes the answers one by one and writes them."""
     if model.task.kind == "classification":
         row = "[@case(a['file']), *(f'{float(p):.8g}' for p in a['pred'])]"
-        lines = f"[','.join(r) for r in [['case', *@classes], *({row} for a in answers)]]"
-        return f"$lambda answers: pathlib.Path(@output_dir, 'predictions.csv').write_text('\\n'.join({lines}) + '\\n')"
-    mask = "np.asarray(a['pred'].argmax(0)).astype(np.uint8)"
+        rows = f"[['case', *@classes], *({row} for a in answers)]"
+        place = "open(pathlib.Path(@output_dir, 'predictions.csv'), 'w', newline='', encoding='utf-8')"
+        return f"$lambda answers: (lambda f: (csv.writer(f).writerows({rows}), f.close()))({place})"
+    values = mask_values(np.arange(len(model.task.classes)), Labelling.of(model.config, ""))
+    mask = f"np.array({values.tolist()}, np.{values.dtype})[np.asarray(a['pred'].argmax(0)).astype(int)]"
     if is_volume(model):
         return (
             f"$lambda answers: [nibabel.save(nibabel.Nifti1Image({mask}, np.asarray(a['image'].meta['original_affine'])"

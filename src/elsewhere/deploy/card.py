@@ -70,8 +70,8 @@ def _data(config: Mapping[str, Any]) -> str:
     people = [[text(site), *(_people(roles.get(role)) for role in ROLES)] for site, roles in data["sites"].items()]
     parts = [
         "## What it was trained on",
-        "Patients, and in brackets cases where they are more. Validation patients chose the model, calibration "
-        "patients its temperature and thresholds; in-domain test patients served for nothing but the figures at home.",
+        f"Patients, and in brackets cases where they are more. {_validation(config)}, calibration patients for "
+        "temperature, thresholds and flag; in-domain test patients served for nothing but the figures at home.",
         table(["site", *ROLES.values()], people),
     ]
     if config["task"] == "classification":
@@ -86,6 +86,12 @@ def _data(config: Mapping[str, Any]) -> str:
     if data["notes"]:
         parts.append(bullets(text(note) for note in data["notes"]))
     return "\n\n".join(parts)
+
+
+def _validation(config: Mapping[str, Any]) -> str:
+    if config["selection"] == "source-val":
+        return "Validation patients served to choose the step whose model this is"
+    return "Validation patients chose nothing: this is the model of the last step; they served for its curve"
 
 
 def _people(found: Mapping[str, int] | None) -> str:

@@ -5,7 +5,18 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from elsewhere.deploy.card_text import bullets, count, interval, metric_name, number, several, share, table, text
+from elsewhere.deploy.card_text import (
+    bullets,
+    count,
+    figure,
+    interval,
+    metric_name,
+    number,
+    several,
+    share,
+    table,
+    text,
+)
 
 FEW = 20
 """Patients below which a figure is marked (our choice)."""
@@ -88,7 +99,7 @@ Figures at home say little about it: they are of patients of the same hospitals,
             metric_name(row["metric"]),
             interval(row, _unit(config)),
             _patients(row["n_patients"]),
-            str(row["n_seeds"]),
+            _seeds(row, _unit(config)),
         ]
         for row in sorted(found["rows"], key=lambda row: str(row["split"]) != "held-out")
     ]
@@ -97,8 +108,9 @@ Figures at home say little about it: they are of patients of the same hospitals,
         title,
         f"From the benchmark {text(found['folder'])}: models of `{config['method']}`, each trained without the site at "
         "which it was judged. This model is none of them, for it was trained on these sites too; they tell what the "
-        f"method does at a site that it has not seen. {_brackets(found['estimand'])}",
-        table(["held out", "score", "value", "patients", "seeds"], rows),
+        f"method does at a site that it has not seen. {_brackets(found['estimand'])} This model is one training "
+        "more, and may lie as far from the mean of the trainings as they do from each other (last column).",
+        table(["held out", "score", "mean of the trainings", "patients", "trainings"], rows),
         _mark(found["rows"]),
         f"These are {count(len(sites), 'held-out site')} and no sample of all hospitals: another site may be worse "
         f"than the worst of them. {_new_site(found['new_site'], config['primary'])}",
@@ -109,6 +121,16 @@ Figures at home say little about it: they are of patients of the same hospitals,
         parts.append("**Not as in the training of this model**, so the figures are of models made otherwise:")
         parts.append(bullets(map(text, found["differences"])))
     return "\n\n".join(part for part in parts if part)
+
+
+def _seeds(row: Mapping[str, Any], unit: str) -> str:
+    """`3: 0.610 to 0.680`: how many trainings, and from the least of their values to the largest."""
+    values = [value for value in row["seeds"] if value is not None]
+    n = str(len(row["seeds"]))
+    if len(values) < 2:
+        return n
+    low, high = (figure(row["metric"], value, unit) for value in (min(values), max(values)))
+    return f"{n}: {low} to {high}"
 
 
 def _new_site(found: Mapping[str, Any], metric: str) -> str:

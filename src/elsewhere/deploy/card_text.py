@@ -15,14 +15,22 @@ NAMES = {
 
 DISTANCES = ("hd95", "assd")
 
-_MARKUP = str.maketrans({"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", **{c: "\\" + c for c in "\\`*#"}})
+_ENTITIES = {"&": "&amp;", "<": "&lt;", ">": "&gt;", "|": "&#124;", "~": "&#126;"}
+_MARKUP = str.maketrans({**_ENTITIES, **{c: "\\" + c for c in "\\`*#"}})
 
 _LINK = re.compile(r"\][(\[:]")
+
+_EMPHASIS = re.compile(r"(?<![^\W_])_|_(?![^\W_])")
+"""An underscore that is not within a word; one within a word is text."""
+
+_UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u2066-\u2069]")
+"""Control characters, and those that turn the direction of the text after them."""
 
 
 def text(value: Any) -> str:
     """One line of plain text, whatever it holds."""
-    plain = " ".join(str(value).split()).translate(_MARKUP)
+    plain = _UNSEEN.sub("\ufffd", " ".join(str(value).split())).translate(_MARKUP)
+    plain = _EMPHASIS.sub(r"\\_", plain)
     # Intervals keep their brackets; only what could be a link must not.
     return plain.replace("[", "\\[").replace("]", "\\]") if _LINK.search(plain) else plain
 
@@ -50,6 +58,11 @@ def metric_name(metric: str) -> str:
     return NAMES.get(metric, metric)
 
 
+def figure(metric: str, value: float, unit: str) -> str:
+    """A score as it is shown, a distance with its unit."""
+    return f"{value:.1f}{unit}" if metric in DISTANCES else f"{value:.3f}"
+
+
 def interval(row: Mapping[str, Any], unit: str) -> str:
     """`0.812 [0.78, 0.84]`, distances with their unit; says why where there is no interval.
 
@@ -61,7 +74,7 @@ def interval(row: Mapping[str, Any], unit: str) -> str:
     value, lo, hi = (row[key] for key in ("value", "lo", "hi"))
     if value is None:
         return "undefined"
-    shown = f"{value:.1f}{unit}" if far else f"{value:.3f}"
+    shown = figure(row["metric"], value, unit)
     if lo is None or hi is None:
         reason = row.get("reason")
         return f"{shown} (no interval{': ' + text(reason) if reason else ''})"

@@ -20,9 +20,10 @@ from typing import Any
 
 from elsewhere import __version__
 from elsewhere.deploy.bundle import write_bundle
+from elsewhere.deploy.bundle_inference import overlap
 from elsewhere.deploy.export_check import Shapes
 from elsewhere.deploy.export_formats import write_onnx, write_torchscript
-from elsewhere.deploy.folder import is_model
+from elsewhere.deploy.folder import ORIENTATION, check_kept, is_model
 from elsewhere.deploy.model import load
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.files import atomic, write_error
@@ -36,7 +37,7 @@ FORMATS: Mapping[str, tuple[str, ...]] = {
 """What can be exported to, and how its file must end."""
 
 _CARRIED = (
-    "method", "network", "selection", "step", "score", "n_sites", "sites", "spacing",
+    "method", "network", "selection", "step", "score", "n_sites", "sites", "spacing", "label_values",
     "temperature", "thresholds", "conformal",
 )  # fmt: skip
 
@@ -96,6 +97,7 @@ def open_model(folder: Path | str, *, trust: bool = False) -> Deployed:
     """
     if is_model(Path(folder)):
         return load(folder, trust=trust, device="cpu").deployed
+    check_kept(Path(folder))
     return load_model(folder)
 
 
@@ -112,7 +114,9 @@ def describe(model: Deployed) -> dict[str, Any]:
         "input": f"image (B, {len(model.preprocessing.channels)}, *spatial) float32, normalised as in 'preprocessing'",
         "output": f"logits (B, {len(model.task.classes)}{space}); softmax(logits / temperature) over axis 1",
         "preprocessing": model.preprocessing.model_dump(mode="json"),
+        "orientation": ORIENTATION if model.task.dims == 3 else None,
         "multiple_of": list(model.multiple_of),
+        "overlap": overlap(model),
         **{key: config[key] for key in _CARRIED if config.get(key) is not None},
     }
     plain: dict[str, Any] = json.loads(json.dumps(found, default=str))

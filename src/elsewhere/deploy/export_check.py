@@ -95,5 +95,7 @@ def compare(model: Deployed, exported: Run, what: str) -> tuple[float, Shapes]:
 
 def _usual_size(model: Deployed) -> tuple[int, ...]:
     preprocessing, dims = model.preprocessing, model.task.dims
-    size = model.patch_size or preprocessing.size or (64 if dims == 2 else 32,) * dims
+    # A classifier sees the whole image, whatever the patches that it was trained with.
+    patch = model.patch_size if model.task.kind == "segmentation" else None
+    size = patch or preprocessing.size or model.patch_size or (64 if dims == 2 else 32,) * dims
     return tuple(max(1, -(-int(n) // m)) * m for n, m in zip(size, model.multiple_of, strict=True))

@@ -27,6 +27,7 @@ from elsewhere.deploy.card import write_card
 from elsewhere.deploy.folder import (
     DEVELOPMENT,
     FORMAT,
+    ORIENTATION,
     WEIGHTS,
     check_folder,
     is_model,
@@ -48,6 +49,9 @@ from elsewhere.study.seal import Development, develop_all
 from elsewhere.training import Trained, load_model, train
 
 QUESTION = "question.json"
+
+WORK = (QUESTION, "training", DEVELOPMENT, "model", "aside")
+"""What is in the folder where the work is done, apart from hidden files."""
 
 PACKAGES = ("elsewhere", "torch", "monai", "numpy")
 
@@ -86,6 +90,8 @@ def train_final(question: Question, out: Path | str, emit: Emit = lambda message
     out = Path(out).absolute()
     if out.exists() and not is_model(out) and (not out.is_dir() or any(out.iterdir())):
         raise RunError(f"{out}: is there already and is no model; choose another folder with --out")
+    work = out.with_name(f"{out.name}.part")
+    _require_ours(work)
     settings = question.settings
     for line in describe(question.study):
         emit({"kind": "say", "text": line})
@@ -98,7 +104,6 @@ def train_final(question: Question, out: Path | str, emit: Emit = lambda message
         intensity=settings.intensity,
         patch_size=settings.patch_size,
     )
-    work = out.with_name(f"{out.name}.part")
     with folder_lock(work, "a training"):
         recover(out, work / "aside")
         finished = False
@@ -109,6 +114,16 @@ def train_final(question: Question, out: Path | str, emit: Emit = lambda message
             if finished or not (work / QUESTION).exists():  # else a training was begun that can go on
                 shutil.rmtree(work, ignore_errors=True)
     return final
+
+
+def _require_ours(work: Path) -> None:
+    """Refuse a folder of somebody's own where the work would be done: in the end it is removed."""
+    for path in sorted(work.iterdir()) if work.is_dir() else ():
+        if path.name not in WORK and not path.name.startswith("."):
+            raise RunError(
+                f"{work}: is there already and holds {path.name}, which is of no training; the training needs this "
+                "folder for its work, so choose another --out, or move that folder away"
+            )
 
 
 def _make(out: Path, work: Path, question: Question, development: Development, emit: Emit) -> Final:
@@ -150,7 +165,7 @@ def _finished(out: Path, work: Path, question: Question, development: Developmen
         )
     if question.found is None or question.found == config.get("elsewhere"):
         return Final(out, trained=False)
-    config |= {"elsewhere": question.found, "command": question.command}
+    config |= {"elsewhere": question.found, "command": question.command or config["command"]}
     ready = write_folder(work / "model", out / WEIGHTS, config, out / DEVELOPMENT, write_card(config))
     publish(ready, out, work / "aside")
     return Final(out, trained=False, card_changed=True)
@@ -226,6 +241,7 @@ def _config(
         "sites": list(development.sites),
         "seed": question.seed,
         "primary": "dice" if development.task == "segmentation" else "auroc",
+        "orientation": ORIENTATION if development.dims == 3 else None,
         "overlap": question.settings.overlap,
         "temperature": calibrated.temperature,
         "thresholds": calibrated.thresholds,

@@ -9,9 +9,9 @@ MODEL/
   SHA256SUMS               one line a file; written last, `sha256sum -c SHA256SUMS` checks it too
 ```
 
-No case, patient or path of the training data is in it. Nothing in it is ever run, and nothing is read that is not
-listed with its hash. The hashes tell a damaged or mixed-up folder, not who made it: whoever can change a file can
-change its hash.
+No case and no patient of the training data is in it, and no path but those of the command as it was typed. Nothing in
+it is ever run, nothing is read that is not listed with its hash, and nothing may be in it but these five files. The
+hashes tell a damaged or mixed-up folder, not who made it: whoever can change a file can change its hash.
 
 Imports no torch: a folder is refused in milliseconds.
 """
@@ -19,6 +19,7 @@ Imports no torch: a folder is refused in milliseconds.
 from __future__ import annotations
 
 import hashlib
+import math
 import os
 import re
 import shutil
@@ -36,7 +37,12 @@ DEVELOPMENT, CARD, SUMS = "development.safetensors", "card.md", "SHA256SUMS"
 FILES = (WEIGHTS, CONFIG, DEVELOPMENT, CARD)
 
 FORMAT = 2
-"""Of `config.yaml`; the models that a run keeps, without all of this, are format 1."""
+"""Of `config.yaml`; the models that a run keeps, without all of this, are format `KEPT`."""
+
+KEPT = 1
+
+ORIENTATION = "RAS"
+"""Axes of a volume as the network sees it: those of the file, permuted and flipped to the ones closest to these."""
 
 PICKLES = (".pt", ".pth", ".pkl", ".pickle", ".ckpt", ".bin", ".joblib")
 
@@ -122,18 +128,14 @@ def is_model(folder: Path) -> bool:
 
 
 def check_folder(folder: Path) -> None:
-    """Refuse a folder that holds anything but plain, listed, unchanged files.
+    """Refuse a folder that holds anything but the plain, listed, unchanged files of a model.
 
     Raises:
-        ModelError: no model, a pickle, a link, a folder, a file that is missing, not listed or changed; names it.
+        ModelError: no model, a pickle, a link, a folder, a file that is missing, not listed, changed, or none of a
+            model's; names it.
     """
-    if not folder.is_dir():
-        raise ModelError(f"{folder}: there is no such folder; wanted a model, as `elsewhere train` writes one")
-    found = sorted(folder.iterdir())
-    for path in found:
-        _require_plain(path)
-    names = [path.name for path in found if path.name != SUMS]
-    if SUMS not in {path.name for path in found}:
+    names = [name for name in _plain_files(folder) if name != SUMS]
+    if not (folder / SUMS).exists():
         raise ModelError(f"{folder}: there is no {SUMS}; wanted a finished model, as `elsewhere train` writes one")
     listed = _read_sums(folder / SUMS)
     for name in sorted({*listed, *FILES}):
@@ -142,11 +144,26 @@ def check_folder(folder: Path) -> None:
     for name in names:
         if name not in listed:
             raise ModelError(f"{folder}: {name} is not listed in {SUMS}; remove it, it is not part of the model")
+        if name not in FILES:
+            raise ModelError(f"{folder}: {name} is no file of a model, though {SUMS} lists it; do not use this one")
         if sha256(folder / name) != listed[name]:
             raise ModelError(
                 f"{folder}: {name} is not what it was when the model was made (its SHA-256 is not that in {SUMS}); "
                 "copy the folder again, or train again"
             )
+
+
+def check_kept(folder: Path) -> None:
+    """Refuse a folder that is not what a benchmark's run keeps: plain files, and no finished model without its hashes.
+
+    Raises:
+        ModelError: no model, a pickle, a link, a folder; or a finished model whose SHA256SUMS is gone.
+    """
+    if folder.is_dir() and not (folder / CONFIG).exists():
+        raise ModelError(f"{folder}: no model here, there is no {CONFIG}")
+    _plain_files(folder)
+    if _config(folder)["format"] != KEPT:
+        check_folder(folder)
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -155,13 +172,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     Raises:
         ModelError: it is no YAML, of a format that this version does not read, or lacks what a model needs.
     """
-    path = folder / CONFIG
-    try:
-        config = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError, yaml.YAMLError) as error:
-        raise ModelError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
-    if not isinstance(config, dict) or "format" not in config:
-        raise ModelError(f"{path}: has no key 'format'; wanted a model, as `elsewhere train` writes one")
+    path, config = folder / CONFIG, _config(folder)
     if config["format"] != FORMAT:
         raise ModelError(
             f"{path}: is of format {config['format']!r}, this version of elsewhere reads format {FORMAT}; use the "
@@ -172,6 +183,22 @@ def read_config(folder: Path) -> dict[str, Any]:
             raise ModelError(f"{path}: key '{key}' is missing")
         if not isinstance(config[key], kind):
             raise ModelError(f"{path}: key '{key}': found {config[key]!r}")
+    temperature, axes = config["temperature"], config.get("orientation")
+    if temperature is not None and not 0 < temperature < math.inf:
+        raise ModelError(f"{path}: key 'temperature': found {temperature!r}, wanted a number above 0")
+    if axes not in (None, ORIENTATION):
+        raise ModelError(f"{path}: key 'orientation': found {axes!r}; this version knows {ORIENTATION} only")
+    return config
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    path = folder / CONFIG
+    try:
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, yaml.YAMLError) as error:
+        raise ModelError(f"{path}: cannot be read ({str(error).splitlines()[0]})") from error
+    if not isinstance(config, dict) or "format" not in config:
+        raise ModelError(f"{path}: has no key 'format'; wanted a model, as `elsewhere train` writes one")
     return config
 
 
@@ -186,6 +213,19 @@ def sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelError(f"{path}: cannot be read ({error.strerror or error})") from error
+
+
+def _plain_files(folder: Path) -> list[str]:
+    """Names of the files of a folder, sorted, once each was looked at."""
+    if not folder.is_dir():
+        raise ModelError(f"{folder}: there is no such folder; wanted a model, as `elsewhere train` writes one")
+    try:
+        found = sorted(folder.iterdir())
+    except OSError as error:
+        raise ModelError(f"{folder}: cannot be read ({error.strerror or error})") from error
+    for path in found:
+        _require_plain(path)
+    return [path.name for path in found]
 
 
 def _require_plain(path: Path) -> None:

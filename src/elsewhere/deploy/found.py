@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
-from elsewhere.errors import RunError
+from elsewhere.errors import RunError, StudyError
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.sites import new_site_interval
+from elsewhere.study.config import CONFIG_NAME, load_config
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -31,8 +32,8 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 NORMAL = 1.96
 """Standard errors on each side of a 95 % interval."""
 
-NOT_COMPARED = ("loggers", "log_every", "checkpoint_every", "device", "devices", "overlap")
-"""Settings that do not make another model (`overlap` is of the windows of a prediction)."""
+NOT_COMPARED = ("loggers", "log_every", "checkpoint_every", "device", "devices")
+"""Settings that do not make another model."""
 
 
 def found_elsewhere(
@@ -54,8 +55,8 @@ def found_elsewhere(
         selection: by which its model is chosen.
 
     Returns:
-        Plain values: `folder` (its name), `rows` (held_out, split, metric, value, lo, hi, n_cases,
-        n_patients, n_seeds), `estimand` (a sentence on the intervals), `new_site` (value, lo, hi,
+        Plain values: `folder` (its name), `rows` (held_out, split, metric, value, lo, hi, n_cases, n_patients; `seeds`:
+        the value of each seed's model), `estimand` (a sentence on the intervals), `new_site` (value, lo, hi,
         reason: prediction interval of the first metric for one more site), `missing` (sites without a result),
         `differences` (sentences: what was not as in this training).
 
@@ -90,7 +91,11 @@ def found_elsewhere(
         "estimand": sentence(THESE_MODELS),
         "new_site": _new_site(rows, METRICS[study.task][0]),
         "missing": [site for site in planned if site not in seen],
-        "differences": _differences(mine[0], options, settings) + _other_cases(folder, study),
+        "differences": [
+            *_differences(mine[0], options, settings),
+            *_other_rules(folder, study, settings),
+            *_other_cases(folder, study),
+        ],
     }
 
 
@@ -147,7 +152,8 @@ def _rows(folder: Path, method: str, selection: str, metrics: Sequence[str]) -> 
             & (table["class"] == "all")
             & table["metric"].isin(metrics)
         ]
-        each = table[table["seed"] != "all"].groupby(["held_out", "split", "metric"])["seed"].nunique().to_dict()
+        single = table[table["seed"] != "all"].sort_values("seed")
+        each = {key: list(map(_number, some["value"])) for key, some in single.groupby(["held_out", "split", "metric"])}
         rows = [
             {
                 "held_out": row["held_out"],
@@ -156,7 +162,7 @@ def _rows(folder: Path, method: str, selection: str, metrics: Sequence[str]) -> 
                 **{name: _number(row[name]) for name in _NUMBERS},
                 "n_cases": int(row["n_cases"]),
                 "n_patients": int(row["n_patients"]),
-                "n_seeds": int(each.get((row["held_out"], row["split"], row["metric"]), 0)),
+                "seeds": each.get((row["held_out"], row["split"], row["metric"]), []),
             }
             for row in table[table["seed"] == "all"].to_dict("records")
         ]
@@ -194,6 +200,19 @@ def _differences(spec: Mapping[str, Any], options: Mapping[str, Any], settings: 
         if not _same(_plain(there.get(key)), _plain(here.get(key))):
             found.append(f"{key} was {there.get(key)} there and is {here.get(key)} here")
     return found
+
+
+def _other_rules(folder: Path, study: Study, settings: Mapping[str, Any]) -> list[str]:
+    """Sentences on preprocessing in `study.yaml`, where no setting overrules it; the benchmark's is in its folder."""
+    try:
+        there = load_config(folder / CONFIG_NAME)
+    except StudyError:
+        return []  # a benchmark of an older version
+    return [
+        f"{key} in study.yaml was {getattr(there, key)} there and is {getattr(study.config, key)} here"
+        for key in ("size", "spacing", "intensity", "patch_size")
+        if settings.get(key) is None and getattr(there, key) != getattr(study.config, key)
+    ]
 
 
 def _same(one: Any, other: Any) -> bool:

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import ArrayLike, NDArray
+from pydantic import ValidationError
 
 from elsewhere import networks
-from elsewhere.deploy.folder import DEVELOPMENT, check_folder, read_config
+from elsewhere.deploy.folder import CARD, CONFIG, DEVELOPMENT, check_folder, read_config
 from elsewhere.deploy.outliers import DevelopmentStatistics
 from elsewhere.deploy.predictor import Answer, Predictor
 from elsewhere.deploy.slabs import most_probable, temper
@@ -98,10 +99,15 @@ class Model:
 
     @property
     def card(self) -> str:
-        """The text of `card.md`."""
-        from elsewhere.deploy.card import write_card
+        """The text of `card.md`.
 
-        return write_card(self.config)
+        Raises:
+            ModelError: it cannot be read.
+        """
+        try:
+            return (self.folder / CARD).read_text(encoding="utf-8")
+        except (OSError, ValueError) as error:
+            raise ModelError(f"{self.folder / CARD}: cannot be read ({error})") from error
 
     def predict(
         self,
@@ -261,6 +267,7 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
             f"{folder}: its network is code outside of elsewhere, {config['network']}, which would be run; if you know "
             "that code and want that, use --trust (in Python: trust=True)"
         )
+    _require_readable(folder, config)
     try:
         if networks.is_import_path(config["network"]):
             networks.trust(config["network"])
@@ -276,3 +283,22 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
         thresholds=config["thresholds"],
         conformal=config["conformal"],
     )
+
+
+def _require_readable(folder: Path, config: Mapping[str, Any]) -> None:
+    """What would else fail at the first prediction, or with a sentence that names no key.
+
+    Raises:
+        ModelError: preprocessing or prediction sets are not as they are written.
+    """
+    try:
+        Preprocessing.model_validate(config["preprocessing"])
+    except ValidationError as error:
+        first = error.errors()[0]
+        key = ".".join(map(str, ("preprocessing", *first["loc"])))
+        raise ModelError(f"{folder / CONFIG}: key '{key}': {first['msg']}") from error
+    try:
+        label_sets_of(config["conformal"])
+        outer_mask_of(config["conformal"])
+    except (KeyError, TypeError) as error:
+        raise ModelError(f"{folder / CONFIG}: key 'conformal' cannot be read ({error})") from error

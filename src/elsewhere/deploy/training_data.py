@@ -1,7 +1,8 @@
 """What a model was trained on, as plain values for its card: sites, classes, images, covariates; nobody in particular.
 
-No id, no path, and no value that only one patient may have: a text column is counted out only where its values repeat,
-and a column of long whole numbers of which every patient has another is taken for a number of the patient.
+No id and no path. Of a column of numbers its range and quartiles, whose ends are single patients' values. A text column
+is counted out only where most of its values repeat, and a column of long whole numbers of which most patients have
+another is taken for a number of the patient.
 """
 
 from __future__ import annotations
@@ -82,8 +83,9 @@ def _column(given: Sequence[str | None]) -> dict[str, Any]:
         missing = {"missing": len(given) - len(finite)}
         if not finite:
             return missing
-        if len(set(finite)) == len(finite) and all(n.is_integer() and abs(n) >= LONG for n in finite):
-            return {"different": len(finite), **missing}
+        different = len(set(finite))
+        if 2 * different > len(finite) and all(n.is_integer() and abs(n) >= LONG for n in finite):
+            return {"different": different, **missing}
         quartiles = [float(q) for q in np.quantile(finite, [0, 0.25, 0.5, 0.75, 1])]
         return {"numbers": {"n": len(finite), "quartiles": quartiles}, **missing}
     counts = Counter(texts)
