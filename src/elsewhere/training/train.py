@@ -277,7 +277,7 @@ def _build(job: _Job) -> tuple[dict[str, Any], Method]:
         len(development.sites),
         preprocessing,
         spacing,
-    )
+    ) | {"overlap": job.settings.overlap}
     patch, multiple = preprocessing.patch_size, multiple_of(config)
     if patch is not None and any(n % m for n, m in zip(patch, multiple, strict=True)):
         raise SettingsError(
