@@ -271,6 +271,7 @@ def test_a_table_of_labels(tmp_path: Path) -> None:
         ("case,light", "images/s0-00,0.5\nimages/s0-00,0.6", r"row 3: case 'images/s0-00' is in row 2 too"),
         ("case,light", "nobody,0.5", r"none of its 1 rows names a case .* found 'nobody'"),
         ("case,light", "", r"holds no rows"),
+        ("case,light, light", "images/s0-00,0.1,0.9", r"has the column 'light' twice; keep one of them"),
         ("case,dark,light", "images/s0-00,-3.2,4.1", r"column 'dark' is '-3.2'; wanted a probability"),
         ("case,dark,light", "images/s0-00,nan,nan", r"column 'dark' is 'nan'; wanted a probability"),
         ("case,dark,light", "images/s0-00,0.5", r"column 'light' is ''; wanted a probability"),

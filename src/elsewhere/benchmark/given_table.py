@@ -120,11 +120,15 @@ def _rows(path: Path) -> list[dict[str, str]]:
     try:
         with path.open(newline="", encoding="utf-8-sig") as opened:
             reader = csv.DictReader(opened)
+            names = [(name or "").strip() for name in reader.fieldnames or ()]
             rows = [{(key or "").strip(): (value or "").strip() for key, value in row.items() if key} for row in reader]
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise StudyError(f"{path}: cannot be read as a table ({error}); wanted CSV in UTF-8") from error
     if not rows:
         raise StudyError(f"{path}: holds no rows; wanted one a case")
+    twice = next((name for number, name in enumerate(names) if name and name in names[:number]), None)
+    if twice is not None:
+        raise StudyError(f"{path}: has the column '{twice}' twice; keep one of them")
     return rows
 
 
