@@ -84,6 +84,12 @@ def test_with_too_few_patients_the_set_is_everything_and_says_so() -> None:
     json.dumps(asdict(fitted), allow_nan=False)
 
 
+def test_a_case_without_an_answer_is_the_worst() -> None:
+    p, y = np.array([[0.9, 0.1]] * 8 + [[np.nan, np.nan]] * 2), np.zeros(10)
+    assert fit_label_sets(p, y, range(10), 0.9).threshold == 1
+    assert fit_label_sets(p, y, range(10), 0.7).threshold == pytest.approx(0.1)
+
+
 def test_a_set_is_never_empty_but_for_a_case_of_another_model() -> None:
     p = np.array([[0.4, 0.35, 0.25], [np.nan, np.nan, np.nan]])
     assert sets(p, LabelSets(0.01, 0.9, 20)).tolist() == [[True, False, False], [False] * 3]

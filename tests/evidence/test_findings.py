@@ -206,6 +206,7 @@ def test_wrong_questions() -> None:
     material = InMemory(three_sites())
     with pytest.raises(SettingsError, match="found 'auroc', wanted for segmentation one of: dice"):
         find(material, RULE, Question(metric="auroc"))
+    assert find(material, RULE, Question(metric="iou")).answer == "IoU was computed of no case, so there is no answer."
     with pytest.raises(SettingsError, match=r"--prevalence: found 5, wanted a share"):
         find(material, RULE, Question(prevalence=5))
 

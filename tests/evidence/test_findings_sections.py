@@ -87,6 +87,19 @@ def test_calibration_as_the_model_is_and_after_its_temperature() -> None:
     )
 
 
+def test_why_there_is_no_temperature_is_said_of_runs_that_have_none() -> None:
+    judged = some_classification(20, 0)
+    few = "with 5 calibration patients at most 1 in 6 can be flagged"
+    fitted: dict[int, dict[str, Any]] = {0: {"temperature": 2.0, "reason": few}, 1: {"temperature": 1.0, "reason": few}}
+    both = calibration_at("erm", "A", {HELD_OUT: judged}, fitted)
+    assert both is not None
+    assert both.reason is None
+    fitted[1] = {"temperature": None, "reason": "there are no calibration patients"}
+    one = calibration_at("erm", "A", {HELD_OUT: judged}, fitted)
+    assert one is not None
+    assert one.reason == "there are no calibration patients"
+
+
 def test_cases_of_another_seed_do_not_count_in_calibration() -> None:
     judged = some_classification(40, 1)
     hidden = hide(judged, slice(0, 20), 0)
@@ -322,9 +335,18 @@ def test_what_was_not_written_of_voxels_is_left_out() -> None:
     found = conformal_at("erm", "A", {HELD_OUT: away, CALIBRATION: calibration, HOME: home})
     assert found is not None
     assert found.home is None
+    splits, classes = {HELD_OUT: away, CALIBRATION: calibration}, ("background", "lesion")
+    (before,) = decisions_at("erm", "A", splits, classes, None)
+    for histogram in away.histograms.values():
+        histogram[:, 5:] = 0
+    (after,) = decisions_at("erm", "A", splits, classes, None)
+    assert before.dice is not None
+    assert after.dice is not None
+    assert (before.dice.n_cases, after.dice.n_cases) == (20, 5)
+    assert after.dice.value < 0.95, "not the Dice of two empty masks"
     for histogram in calibration.histograms.values():
         histogram[1, :] = 0  # the histograms of a run could not be made
-    assert decisions_at("erm", "A", {HELD_OUT: away, CALIBRATION: calibration}, ("background", "lesion"), None) == []
+    assert decisions_at("erm", "A", splits, classes, None) == []
 
 
 def test_where_a_tenth_of_the_cases_at_home_are_missed_such_cases_are_wrong() -> None:

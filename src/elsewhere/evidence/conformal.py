@@ -109,7 +109,8 @@ def fit_label_sets(
         ValueError: probabilities and target do not fit.
     """
     p, y = checked(probabilities, target)
-    scores = _worst(1 - p[np.arange(len(y)), y], patients)
+    misses = 1 - p[np.arange(len(y)), y]
+    scores = _worst(np.where(np.isnan(misses), 1.0, misses), patients)  # no answer is the worst one
     rank, reason = _rank(len(scores), level, "every class is in every set")
     threshold = 1.0 if rank is None else float(np.sort(scores)[rank - 1])
     return LabelSets(threshold, level, len(scores), reason)

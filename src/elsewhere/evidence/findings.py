@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from elsewhere.errors import SettingsError
-from elsewhere.evidence.findings_answer import answer
+from elsewhere.evidence.findings_answer import NAMES, answer
 from elsewhere.evidence.findings_calibration import CalibrationAt, ConformalAt, calibration_at, conformal_at
 from elsewhere.evidence.findings_comparisons import Comparisons, comparisons
 from elsewhere.evidence.findings_decisions import DecisionAt, DetectionAt, decisions_at, detection_at
@@ -135,7 +135,7 @@ def find(material: Material, selection: str, question: Question | None = None, *
         sites=sites,
         methods=methods,
         n_seeds=max((len(splits[HELD_OUT].seeds) for splits in judged.values()), default=0),
-        answer=answer(metric, sites, found, over, compared),
+        answer=answer(metric, sites, found, over, compared) if found or not judged else _no_scores(metric),
         scores=tuple(found),
         overall=tuple(over),
         comparisons=compared,
@@ -251,6 +251,10 @@ def plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else bool(value) if isinstance(value, np.bool_) else value
+
+
+def _no_scores(metric: str) -> str:
+    return f"{NAMES.get(metric, metric)} was computed of no case, so there is no answer."
 
 
 def _light(judged: Judged) -> Judged:

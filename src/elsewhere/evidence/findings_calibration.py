@@ -109,7 +109,8 @@ def calibration_at(method: str, held_out: str, splits: Mapping[str, Judged], fit
     temperatures = tuple(float(of["temperature"]) for of in fitted.values() if of.get("temperature") is not None)
     after = _scaled(away, fitted)
     home = _bins(splits[HOME]) if HOME in splits else None
-    reasons = [str(of["reason"]) for of in fitted.values() if of.get("reason")]
+    # A run may have a temperature and lack something else, such as a threshold of its outlier score.
+    reasons = [str(of["reason"]) for of in fitted.values() if of.get("temperature") is None and of.get("reason")]
     sizes = [int(of["n_patients"]) for of in fitted.values() if of.get("n_patients") is not None]
     return CalibrationAt(
         method,

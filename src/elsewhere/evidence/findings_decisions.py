@@ -43,7 +43,8 @@ class DecisionAt:
         away: sensitivity, specificity, ppv and npv at the held-out site, at its own prevalence.
         home: the same in the in-domain test; empty where there is none.
         at_prevalence: ppv and npv at the held-out site at the prevalence that was asked for; empty where none was.
-        dice, dice_at_half: segmentation: mean Dice of the mask above the threshold, and above 0.5; None otherwise.
+        dice, dice_at_half: segmentation: mean over cases of the Dice of all foreground as one, above the threshold and
+            above 0.5; None otherwise.
     """
 
     method: str
@@ -157,10 +158,11 @@ def _of_voxels(method: str, held_out: str, calibration: Judged, away: Judged, ho
     if np.isnan(at).any():
         return []
     true, false = (away.histograms[name] for name in names)
+    written = (true.sum(axis=2) + false.sum(axis=2)) > 0
 
     def dice(thresholds: Sequence[float]) -> Interval:
         values = np.stack([dice_at(t, f, limit) for t, f, limit in zip(true, false, thresholds, strict=True)])
-        return patient_interval(np.where(away.seen, values, np.nan), away.patients, n_boot=RESAMPLES)
+        return patient_interval(np.where(written, values, np.nan), away.patients, n_boot=RESAMPLES)
 
     at_home: dict[str, Interval] = {}
     if home is not None and all(name in home.histograms for name in names):
