@@ -374,6 +374,16 @@ def test_groups_are_the_same_at_every_site() -> None:
     assert whole == {"< 29.75", "29.75 to < 49.5", "49.5 to < 69.25", ">= 69.25"}, "quartiles of both sites"
 
 
+def test_a_covariate_that_is_the_class_makes_no_table_of_undefined_scores() -> None:
+    away = some_classification(40, 0)
+    columns = {"finding": ["normal", "nodule"] * 20, "sex": ["f", "f", "m", "m"] * 10}
+    covariates, judged = pd.DataFrame(columns, index=away.cases), only_held_out({("erm", "A"): away})
+    assert {one.covariate for one in subgroups_of(judged, covariates, (), ["A"], "auroc")} == {"sex"}
+    assert {one.covariate for one in subgroups_of(judged, covariates, (), ["A"], "accuracy")} == {"finding", "sex"}
+    (asked,) = subgroups_of(judged, covariates, [Wanted("finding")], ["A"], "auroc")
+    assert [row.found.reason for row in asked.rows] == ["undefined for these cases"] * 2
+
+
 def test_a_covariate_that_was_asked_for_and_makes_no_groups_is_refused() -> None:
     judged = only_held_out({("erm", "A"): segmentation(np.ones((1, 4)))})
     one = pd.DataFrame({"scanner": ["x"] * 4, "age": ["1", "2", "3", "4"]}, index=[f"A{i}" for i in range(4)])

@@ -121,7 +121,9 @@ def subgroups_of(
             found += [_at(method, site, cases, by, metric) for site, cases in here]
             found += _over_all(method, [cases for _, cases in here], by, metric)
         some = [at for at in found if at is not None and len(at.rows) > 1]
-        made += some
+        # Where a group is a class (a diagnosis beside the label) no AUROC is defined, and there is nothing to look at.
+        if wanted or not all(math.isnan(row.found.value) for at in some for row in at.rows):
+            made += some
         if not wanted and len({at.covariate for at in made}) == MOST:
             break
     return made
