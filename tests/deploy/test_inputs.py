@@ -247,7 +247,7 @@ def test_rows_that_cannot_be_read_keep_their_paths_to_themselves(tmp_path: Path)
                 read_input(one, takes(channels=channels))
             told.append(str(caught.value))
     (tmp_path / "manifest.csv").write_text(f"image\n{NUMBER}-b\n{NUMBER}-b\n")
-    with pytest.raises(StudyError, match=r"manifest\.csv row 3: its image is already in row 2") as caught:
+    with pytest.raises(StudyError, match=r"manifest\.csv row 3: an image of this name is already in row 2") as caught:
         find(tmp_path)
     told.append(str(caught.value))
     assert len(told) == 6
@@ -257,6 +257,39 @@ def test_rows_that_cannot_be_read_keep_their_paths_to_themselves(tmp_path: Path)
     (tmp_path / "manifest.csv").write_text("image\nabsent.nii.gz\n")  # a name that is the user's own
     with pytest.raises(StudyError, match=r"absent\.nii\.gz: there is no such file"):
         read_input(find(tmp_path).inputs[0], takes())
+
+
+@pytest.mark.parametrize("column", ["", ",case"])
+def test_a_row_keeps_its_name_wherever_it_stands(tmp_path: Path, column: str) -> None:
+    """A row that is put before the others must not take their names, nor their answers."""
+
+    def cases(names: str, known: dict[str, str]) -> dict[str, str]:
+        lines = [f"{name}.nii.gz" + (f",case {name}" if column else "") for name in names]
+        (tmp_path / "manifest.csv").write_text("\n".join([f"image{column}", *lines]) + "\n")
+        return {one.fingerprint: f"{one.case} {Path(one.shown).name}" for one in find(tmp_path, known=known).inputs}
+
+    for name in "abc":
+        path = save_image(tmp_path / f"{name}.nii.gz", (6, 7, 8))
+        os.utime(path, ns=(1, 1))  # as many archives are unpacked: all of one size and time
+    called = "case {0} {0}.nii.gz" if column else "{0} {0}.nii.gz"
+    first = cases("ab", {})
+    assert list(first.values()) == [called.format(name) for name in "ab"]
+    known = {key.partition("-")[0]: value.rpartition(" ")[0] for key, value in first.items()}
+    again = cases("cab", known)
+    assert list(again.values()) == [called.format(name) for name in "cab"]
+    assert set(first) < set(again)
+
+
+def test_rows_of_series_are_not_mistaken_for_each_other(tmp_path: Path) -> None:
+    for name in "ab":
+        for path in write_series(tmp_path / name, ct_voxels(), series=f"1.2.{ord(name)}").iterdir():
+            os.utime(path, ns=(1, 1))
+    found = []
+    for name in "ab":
+        (tmp_path / "manifest.csv").write_text(f"image\n{name}\n")
+        found += find(tmp_path).inputs
+    assert [(one.case, one.shown) for one in found] == [("series-0001", "manifest.csv row 2")] * 2
+    assert found[0].fingerprint != found[1].fingerprint
 
 
 # ---- onto the grid of the network

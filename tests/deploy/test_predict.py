@@ -22,7 +22,7 @@ from elsewhere.deploy import predict as module
 from elsewhere.deploy import slabs
 from elsewhere.deploy.inputs import Input
 from elsewhere.deploy.predict import Predicted, Work, failed, predict_cases
-from elsewhere.errors import RunError, SettingsError
+from elsewhere.errors import RunError, SettingsError, StudyError
 from elsewhere.study.reading import read_image, read_label
 
 
@@ -183,9 +183,12 @@ def test_what_is_finished_is_kept_and_what_failed_is_tried_again(volumes: Path, 
     assert go(volumes, tmp_path / "out", tmp_path / "in", probabilities=True).kept == 3
 
 
+@pytest.mark.parametrize("task", ["segmentation", "classification"])
 def test_a_volume_is_let_go_before_the_next_is_read(
-    volumes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    volumes: Path, task: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    if task == "classification":
+        volumes = make_model(tmp_path / "model", task=task, classes=("dark", "bright"), centres=(0, 201))
     for n in range(4):
         save_volume(tmp_path / "in" / f"{n}.nii.gz", ct_voxels(n), TURNED)
     seen: list[weakref.ref[Any]] = []
@@ -341,6 +344,58 @@ def test_an_unexpected_error_of_a_series_says_nothing_of_what_it_says(tmp_path: 
     assert failed(other, KeyError("spam"))["error"] == "a: unexpected KeyError: 'spam' (a bug of ours)"
     for error in (MemoryError(), RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried ...")):
         assert failed(series, error)["error"] == "series-0001: too large for the memory of this machine"
+
+
+def test_an_input_that_cannot_be_found_again_is_told_without_its_path() -> None:
+    path = Path("/data") / NUMBER / NAME
+    row = Input("series-0001", "manifest.csv row 2", {"image": path}, "x-y", dicom=True, private=True)
+    assert failed(row, StudyError(f"{path}: 2 image series here"))["error"] == "series-0001: 2 image series here"
+    full = RunError("/data/out/masks/series-0001.dcm: the disk is full")
+    assert failed(row, full)["error"] == str(full)
+
+
+def test_an_answer_that_is_no_number_is_a_failed_case(tmp_path: Path) -> None:
+    """Its mask would be all background."""
+    model = make_model(tmp_path / "model", centres=(0, float("nan"), 900))
+    save_volume(tmp_path / "a.nii.gz", ct_voxels(), TURNED)
+    done = go(model, tmp_path / "out", tmp_path / "a.nii.gz")
+    assert done.failed == (("a", "a: the model answers with numbers that are not finite (NaN or Inf)"),)
+    assert not (tmp_path / "out" / "masks").exists()
+
+
+@pytest.mark.parametrize("broken", ["features", "inputs"])
+def test_a_case_whose_statistics_cannot_be_made_fails_alone(
+    classifier: Path, broken: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for n in range(3):
+        save_photograph(tmp_path / "in" / f"{n}.png", n)
+    Image.fromarray(np.zeros((1, 5), np.uint8)).save(tmp_path / "in" / "odd.png")
+    from elsewhere.deploy import features, predictor
+
+    def statistics(stored: Any) -> Any:
+        return 1 / 0 if stored.case.id == "odd" else features.input_statistics(stored)
+
+    def take(tap: Any, n: int) -> Any:
+        found = original(tap, n)
+        return 1 / 0 if tap.width == 5 else found
+
+    original = features.FeatureTap.take
+    if broken == "inputs":
+        monkeypatch.setattr(predictor, "input_statistics", statistics)
+    else:
+        enter = features.FeatureTap.__enter__
+
+        def watch(tap: Any) -> Any:
+            tap.model.register_forward_pre_hook(lambda _, args: setattr(tap, "width", args[0].shape[-1]))
+            return enter(tap)
+
+        monkeypatch.setattr(features.FeatureTap, "__enter__", watch)
+        monkeypatch.setattr(features.FeatureTap, "take", take)
+    done = go(classifier, tmp_path / "out", tmp_path / "in")
+    assert done.finished == 3
+    ((case, sentence),) = done.failed
+    assert case == "odd"
+    assert sentence.startswith("case 'odd': the model fails on it (ZeroDivisionError")
 
 
 def test_the_table_says_which_model_it_is_of(volumes: Path, tmp_path: Path) -> None:

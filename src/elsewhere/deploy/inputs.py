@@ -55,8 +55,8 @@ class Input:
         shown: what the column `input` says of where it comes from.
         images: file of each channel; empty for a DICOM series that is not of a manifest.
         series: that series.
-        fingerprint: "which-state": two hashes, of which image it is and of the state of its files (sizes and times;
-            instances). A row with the same fingerprint is of the same files.
+        fingerprint: "which-state": two hashes, of which image it is and of the state of its files (names, sizes,
+            times; instances). A row with the same fingerprint is of the same files.
         problem: why it cannot be predicted, where that is known already.
         dicom: an output is a DICOM object.
         private: its paths are not to be told.
@@ -279,14 +279,17 @@ def _of_series(series: Series, names: Names, keep_ids: bool) -> Input:
 
 
 def _of_row(row: Row, names: Names, keep_ids: bool) -> Input:
-    identity = digest(str(row.manifest), str(row.number))
     first = next(iter(row.images.values()), None)
     dicom = first is not None and _is_dicom(first)
     private = not keep_ids and any(_may_be_dicom(path) for path in row.images.values())
-    unnamed = private and not row.named
-    name = names.numbered(identity, SERIES) if unnamed else names.of(identity, row.case)
+    numbered = private and not row.named
+    # A row that is put before others shall not take their names: only those that have no other are known by place.
+    place = ("row", str(row.number)) if numbered or first is None else ("case", row.case)
+    identity = digest(str(row.manifest), *place)
+    name = names.numbered(identity, SERIES) if numbered else names.of(identity, row.case)
     shown = row.where if private or first is None else str(first)
-    state = _state([file for path in row.images.values() for file in _files_of(path)])
+    chosen = [str(path) for path in row.images.values()]  # with the series that is meant
+    state = digest(*chosen, _state([file for path in row.images.values() for file in _files_of(path)]))
     return Input(name, shown, row.images, f"{identity}-{state}", problem=row.problem, dicom=dicom, private=private)
 
 
@@ -318,12 +321,12 @@ def _files_of(path: Path) -> list[Path]:
 
 
 def _state(files: Sequence[Path]) -> str:
-    """Hash of sizes and times of files."""
+    """Hash of names, sizes and times of files."""
     words = []
     for path in files:
         try:
             found = path.stat()
-            words.append(f"{found.st_size} {found.st_mtime_ns}")
+            words.append(f"{path} {found.st_size} {found.st_mtime_ns}")
         except OSError:
-            words.append("absent")
+            words.append(f"{path} absent")
     return digest(*words)

@@ -62,7 +62,7 @@ def find_rows(path: Path, channels: Sequence[str], allow_outside: bool) -> list[
         row = _row(manifest, number, [cell.strip() for cell in cells], header, columns, case_column, allow_outside)
         first = numbers.setdefault(row.case, number)
         if first != number:
-            what = f"case '{row.case}'" if row.named else "its image"  # whose path may name a patient
+            what = f"case '{row.case}'" if row.named else "an image of this name"  # which may name a patient
             raise StudyError(f"{manifest.name} row {number}: {what} is already in row {first}")
         found.append(row)
     return found

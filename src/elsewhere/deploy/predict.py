@@ -26,7 +26,7 @@ from elsewhere.deploy.outputs import (
     write_probabilities,
 )
 from elsewhere.deploy.prediction_table import Row, Table, columns, require_same_model, write_maker
-from elsewhere.errors import ElsewhereError, ModelError, SettingsError
+from elsewhere.errors import ElsewhereError, ModelError, SettingsError, StudyError
 from elsewhere.files import folder_lock
 from elsewhere.study.workers import Workers, available_cores
 
@@ -268,8 +268,10 @@ def is_finished(row: Row | None, one: Input, out: Path, probabilities: bool) -> 
 
 
 def _sentence(one: Input, error: Exception) -> str:
-    if isinstance(error, ElsewhereError):
+    if isinstance(error, StudyError):
         return nameless(one, str(error))
+    if isinstance(error, ElsewhereError):
+        return str(error)
     if isinstance(error, MemoryError) or "allocate memory" in str(error) or "out of memory" in str(error):
         return f"{one.case}: too large for the memory of this machine"
     said = "" if one.private else f": {' '.join(str(error).split())[:200]}"  # it may quote a header
@@ -278,7 +280,7 @@ def _sentence(one: Input, error: Exception) -> str:
 
 def _number(value: float | None) -> str:
     """Empty where it is not known."""
-    return "" if value is None or not math.isfinite(value) else f"{value:.6g}"
+    return "" if value is None or math.isnan(value) else f"{value:.6g}"
 
 
 def _device(name: str) -> str:
