@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elsewhere.report.blocks import number, p_value, percent
+from elsewhere.report.blocks import chance, number, p_value, percent
 from elsewhere.report.charts import Journey, Line, Span, Strip, curves, dumbbell, forest, strips
 from elsewhere.report.charts.scale import WIDTH, Axis, powers, ticks
 
@@ -106,6 +106,35 @@ def test_dumbbell_goes_from_home_to_elsewhere() -> None:
     assert "reference: 0.800" in chart
 
 
+def test_axes_have_names_inside_of_the_chart() -> None:
+    charts = [
+        forest([Span("erm", 0, 0.5, 0.4, 0.6, "x")], "t", under="HD95 (mm)"),
+        strips([Strip("erm", 0, [0.1, 0.2])], "t", under="HD95 (mm)"),
+        dumbbell([Journey("erm", 0, 0.9, 0.6)], "t", under="HD95 (mm)"),
+        curves([Line([(1, 0.5), (2, 0.6)], 0, "erm")], "t", under="HD95 (mm)", beside="<risk>"),
+    ]
+    for chart in charts:
+        tree = ET.fromstring(str(chart))
+        height = float((tree.get("viewBox") or "").split()[3])
+        texts = {"".join(one.itertext()): float(one.get("y") or 0) for one in tree.iter("text")}
+        lowest = max(y for text, y in texts.items() if text != "HD95 (mm)")
+        assert lowest + 10 <= texts["HD95 (mm)"] < height, "below the numbers, and not cut"
+    marks = [float(one.get("y1") or 0) for one in ET.fromstring(str(charts[-1])).iter("line")]
+    assert 10 < texts["<risk>"] <= min(marks), "above the highest rule"
+
+
+def test_dots_are_as_large_as_what_they_stand_for() -> None:
+    line = Line([(0.5, 0.5), (0.7, NAN), (0.9, 0.9)], 0, "erm", dots=True, weights=[0.2, 0.0, 0.8])
+    small, large = places(str(curves([line], "t")), "circle", "r")
+    assert (large / small) ** 2 == pytest.approx(4, rel=0.1)
+
+
+def test_the_ninth_method_is_not_drawn_as_the_first() -> None:
+    lines = [Line([(1, 0.5), (2, 0.6)], colour, str(colour)) for colour in (0, 8, 16)]
+    drawn = [one.get("class") for one in ET.fromstring(str(curves(lines, "t"))).iter("polyline")]
+    assert drawn == ["bold c0", "bold c0 second", "bold c0"]
+
+
 def test_charts_with_nothing_in_them() -> None:
     assert "nothing to draw" in curves([], "t")
     assert "nothing to draw" in curves([Line([(1, NAN)], 0, "erm")], "t")
@@ -121,4 +150,5 @@ def test_numbers_as_people_read_them() -> None:
     assert [percent(0.5), percent(0.012), percent(0.995), percent(1.0), percent(0.0)] == [
         "50 %", "1.2 %", "99.5 %", "100 %", "0 %"
     ]  # fmt: skip
+    assert [chance(0.0), chance(0.5), chance(1.0), chance(NAN)] == ["< 0.01", "0.50", "> 0.99", "–"]
     assert [p_value(0.0002), p_value(0.049), p_value(0.3)] == ["< 0.001", "0.049", "0.30"]

@@ -132,6 +132,67 @@ def test_every_section_has_what_it_promises(task: str, request: pytest.FixtureRe
     assert len(drawn) == folds * 2 * 3 * (3 if panels > 1 else 1), "image, outlines and error of three cases"
 
 
+def chart(folder: Path, section: str, title: str) -> str:
+    """The SVG below a title."""
+    text = (folder / "report.html").read_text(encoding="utf-8")
+    here = text[text.index(f'id="{section}"') :]
+    here = here[here.index(f"<figcaption>{title}") :]
+    return here[: here.index("</svg>")]
+
+
+def test_brackets_and_lines_are_of_the_estimand_that_they_are_said_to_be(classification: Path) -> None:
+    page = page_of(classification)
+    (found,) = json.loads((classification / "evidence.json").read_text(encoding="utf-8"))
+    (over,) = found["comparisons"]["over_sites"]
+    assert over["mean"]["estimand"] == "this method at this site"
+    mean = chart(classification, "comparisons", "mean over these sites")
+    assert mean.count('class="span') == 0, "thick lines are for these models"
+    assert mean.count('class="wide') == 1
+    new = chart(classification, "comparisons", "a site like these")
+    assert (new.count('class="wide'), new.count("<circle")) == (1, 0)
+
+    def shown(one: dict[str, float], brackets: str, digits: int) -> str:
+        low, high = (f"{one[name]:+.{digits}f}".replace("-", "−") for name in ("lo", "hi"))
+        return f"{brackets[0]}{low}, {high}{brackets[1]}"
+
+    assert shown(over["mean"], "()", 3) in page.sections["comparisons"]
+    gaps = [one["gap"] for one in found["overall"]]
+    assert gaps
+    for gap in gaps:
+        assert shown(gap, "()" if gap["estimand"] == "this method at this site" else "[]", 3) in page.sections["scores"]
+
+
+def test_axes_say_what_they_measure_and_titles_how_many_people(segmentation: Path) -> None:
+    write_report(segmentation, metric="hd95")
+    for section in ("scores", "comparisons", "cases", "home"):
+        assert re.search(r">HD95 \(mm\)[^<]*</text>", chart(segmentation, section, "")), section
+    for section in ("scores", "comparisons", "home", "calibration", "doubt"):
+        chart(segmentation, section, "to North (14 patients)" if section == "home" else "North (14 patients)")
+    assert "optimiser steps</text>" in chart(segmentation, "training", "validation score")
+    assert "in pixels where the file has no spacing" in (segmentation / "report.html").read_text(encoding="utf-8")
+
+
+def test_calibration_errors_keep_their_digits_beside_millimetres(segmentation: Path) -> None:
+    page = page_of(segmentation, metric="hd95")
+    (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
+    ece = found["calibration"][0]["ece"]
+    assert f"{ece['value']:.3f} [{ece['lo']:.3f}, {ece['hi']:.3f}]" in page.sections["calibration"]
+
+
+def test_methods_that_see_the_target_are_stamped(segmentation: Path) -> None:
+    plan = segmentation / "plan.json"
+    before = plan.read_text(encoding="utf-8")
+    assert "sees unlabelled target" not in page_of(segmentation).text
+    plan.write_text(json.dumps({**json.loads(before), "sees_unlabelled_target": ["gin"]}), encoding="utf-8")
+    try:
+        page = page_of(segmentation)
+    finally:
+        plan.write_text(before, encoding="utf-8")
+    assert page.sections["scores"].count("sees unlabelled target") == 1
+    assert "seen in training by: gin; the others see none" in page.sections["scores"]
+    assert page.sections["comparisons"].count("sees unlabelled target") == 3 + 1, "every site, and over them"
+
+
 def test_tables_beside_the_page(segmentation: Path) -> None:
     write_report(segmentation)
     with (segmentation / "comparisons.csv").open(encoding="utf-8") as opened:
@@ -168,6 +229,11 @@ def test_two_rules_and_three_classes(tmp_path: Path) -> None:
     assert "scores-last" in page.sections
     assert "selection: last" in page.sections["comparisons-last"]
     assert "One seed" in page.sections["scores"]
+    text = (tmp_path / "report.html").read_text(encoding="utf-8")
+    links = re.findall(r'<li><a href="#[^"]*">([^<]*)</a>', text)
+    assert len(links) == len(set(links)) == len(page.sections), "each section is found by its own words"
+    labels = [about["aria-label"] for tag, about in page.tags if about.get("role") == "region"]
+    assert len(labels) == len(set(labels)), "and each table"
     assert page.sections["operating-points"].count("threshold for the") == 2 * 3, "each class against the others"
 
 
@@ -178,6 +244,7 @@ def test_a_folder_of_an_older_version(tmp_path: Path) -> None:
     for name in ("comparisons", "operating-points", "subgroups", "doubt", "examples"):
         assert "Not here:" in page.sections[name], name
     assert "only ERM was run" in page.sections["comparisons"]
+    assert "elsewhere …" in page.sections["runs"]
     assert "ECE" in page.sections["calibration"], "bins were written then, too"
 
 
@@ -229,6 +296,24 @@ def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
     assert "predictions made elsewhere have no home" in page.sections["home"]
     assert "Over these 2 held-out sites given reaches AUROC" in page.text
     assert NASTY in page.sections["scores"]
+    assert "whether the sites were new to their model is not known here" in page.text
+    assert "never seen" not in page.text
+
+
+def test_a_site_of_the_training_is_not_elsewhere(tmp_path: Path) -> None:
+    from elsewhere.benchmark import external_model
+    from elsewhere.report import page as of_page
+
+    assert of_page.NEW == external_model.NEW
+    MadeUp("classification", {"A": 12, "B": 12}, {"given": 0.0}, seeds=(0,), home=0, calibration=0).write(tmp_path)
+    question = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
+    seen = {"A": of_page.NEW, "B": "5 of its 12 cases trained, selected or calibrated the model"}
+    (tmp_path / "plan.json").write_text(json.dumps({**question, "seen": seen}), encoding="utf-8")
+    page = page_of(tmp_path)
+    told = "NOT ELSEWHERE: B: 5 of its 12 cases trained"
+    assert page.text.count("NOT ELSEWHERE") == page.text.count(told)
+    for section in ("scores", "calibration", "subgroups"):
+        assert told in page.sections[section], "on every table"
 
 
 def test_no_benchmark_there(tmp_path: Path) -> None:

@@ -8,8 +8,12 @@ from dataclasses import dataclass, field
 
 from markupsafe import Markup
 
+from elsewhere.evidence.estimands import NEW_SITE, THIS_METHOD
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.pictures import Panel
+
+LONG = 14
+"""Letters of a name that needs more room than others."""
 
 
 @dataclass(frozen=True)
@@ -22,8 +26,8 @@ class Cell:
 
 
 def name(text: str) -> Cell:
-    """A cell that is a name, such as a site's."""
-    return Cell(text, mark="words")
+    """A cell that is a name, such as a site's; a long one has room for some words of it."""
+    return Cell(text, mark="words long" if len(text) > LONG else "words")
 
 
 @dataclass(frozen=True)
@@ -141,7 +145,13 @@ Block = Table | Figures | Cases | Heading | Text | Facts
 
 @dataclass(frozen=True)
 class Section:
-    """A section of the page: an anchor, a title, what it shows, and how models were selected for it."""
+    """A section of the page: an anchor, a title, what it shows, and how models were selected for it.
+
+    Attributes:
+        name, title, blocks, lead, selection: these.
+        key: marks of its charts, and what they are.
+        legend: the colours of the methods are needed to read its charts, and are said again.
+    """
 
     name: str
     title: str
@@ -149,6 +159,7 @@ class Section:
     lead: str = ""
     selection: str = ""
     key: Sequence[tuple[str, str]] = ()
+    legend: bool = False
 
 
 def number(value: float, digits: int = 3, *, sign: bool = False) -> str:
@@ -166,12 +177,17 @@ def percent(value: float) -> str:
     return f"{100 * value:.{digits}f} %"
 
 
-def limits(one: Interval, digits: int = 2, *, sign: bool = False, brackets: str = "[]") -> str:
-    """`[0.78, 0.84]`, or "no interval"."""
+def limits(one: Interval, digits: int = 2, *, sign: bool = False) -> str:
+    """`[0.78, 0.84]` for these models, `(0.75, 0.86)` for the method, `0.60 to 0.93` for a new site; "no interval"."""
     if math.isnan(one.lo) or math.isnan(one.hi):
         return "no interval"
     low, high = (number(limit, digits, sign=sign) for limit in (one.lo, one.hi))
-    return f"{brackets[0]}{low}, {high}{brackets[1]}"
+    return {THIS_METHOD: f"({low}, {high})", NEW_SITE: f"{low} to {high}"}.get(one.estimand, f"[{low}, {high}]")
+
+
+def chance(p: float) -> str:
+    """A probability that is estimated, never certain: `0.93`, `< 0.01`, `> 0.99`."""
+    return "< 0.01" if p < 0.005 else "> 0.99" if p > 0.995 else number(p, 2)
 
 
 def p_value(p: float) -> str:

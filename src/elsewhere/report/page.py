@@ -27,6 +27,10 @@ from elsewhere.report.sections import (
 )
 from elsewhere.report.sections.view import View
 
+NEW = "the model was not trained at a site of this name"
+"""What `elsewhere evaluate` writes of a site that is new to the model: the words of `benchmark.external_model`, which
+brings torch."""
+
 
 @dataclass(frozen=True)
 class Page:
@@ -50,6 +54,15 @@ class Page:
     methods: Sequence[tuple[str, int]]
     sections: Sequence[Section]
     footer: str
+
+    @property
+    def links(self) -> list[tuple[str, str]]:
+        """Anchor and title of each section; where two have the same title, with the rule of selection."""
+        titles = [section.title for section in self.sections]
+        return [
+            (section.name, section.title + f", {section.selection}" * (titles.count(section.title) > 1))
+            for section in self.sections
+        ]
 
 
 def render(page: Page) -> str:
@@ -97,16 +110,15 @@ def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None 
         examples.section(loaded, first.selection, colours),
         runs.section(loaded),
     ]
-    task = f"{first.task.capitalize()} in {loaded.question.get('dims', '?')}D."
-    lead = f"{task} Each column holds out one site: its images were sealed until the model was trained and frozen."
-    if loaded.evaluation:
-        lead = f"{task} The predictions were made elsewhere and are judged as they are, site by site."
     version = loaded.question.get("versions", {}).get("elsewhere", "")
+    title, heading = "leave one site out", "how do models do at a site that they have never seen?"
+    if loaded.evaluation:
+        title, heading = "judged site by site", "how good are these predictions, site by site?"
     return Page(
-        f"{first.study}: leave one site out",
-        f"{first.study}: how do models do at a site that they have never seen?",
+        f"{first.study}: {title}",
+        f"{first.study}: {heading}",
         first.answer,
-        lead,
+        _lead(loaded, first.task, sees),
         marks,
         [(name, colours[name]) for name in methods],
         sections,
@@ -115,8 +127,19 @@ def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None 
     )
 
 
+def _lead(loaded: Loaded, task: str, sees_target: Sequence[str]) -> str:
+    """What was done."""
+    kind = f"{task.capitalize()} in {loaded.question.get('dims', '?')}D."
+    if loaded.evaluation:
+        known = "" if loaded.question.get("seen") else "; whether the sites were new to their model is not known here"
+        return f"{kind} The predictions were made elsewhere and are judged as they are, site by site{known}."
+    but = f" Its images, without labels, were seen in training by: {', '.join(sees_target)}." if sees_target else ""
+    sealed = "labels were" if sees_target else "images were"
+    return f"{kind} Each column holds out one site: its {sealed} sealed until the model was trained and frozen.{but}"
+
+
 def warnings(loaded: Loaded) -> list[str]:
-    """What must not be overlooked: failed and waiting runs, selection by the held-out site, older evaluations."""
+    """What must not be overlooked: runs that failed or wait, selection by the held-out site, sites of the training."""
     runs_ = loaded.runs
     failed = sum(run.error is not None for run in runs_)
     waiting = sum(run.error is None and run.done is None for run in runs_)
@@ -129,6 +152,9 @@ def warnings(loaded: Loaded) -> list[str]:
         found.append(
             "ORACLE: some models were selected by the held-out site itself, which nobody who deploys a model can do."
         )
+    for site, words in loaded.question.get("seen", {}).items():
+        if words != NEW:
+            found.append(f"NOT ELSEWHERE: {site}: {words}. Its score is not that of a site never seen.")
     return found
 
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any
 
 from elsewhere.benchmark.loading import Loaded, load
-from elsewhere.errors import RunError, SettingsError
+from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, over_these, sentence
 from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, contrast, told
-from elsewhere.evidence.findings_material import HELD_OUT, METRICS, PRIMARY, Judged
+from elsewhere.evidence.findings_material import HELD_OUT, LOWER_IS_BETTER, Judged, metric_of
 from elsewhere.evidence.paired import Comparison
 from elsewhere.evidence.permutation import holm
 from elsewhere.files import write_text
@@ -47,7 +47,7 @@ class Pair:
     """A method at a held-out site, in both folders.
 
     Attributes:
-        method, held_out, selection: which.
+        method, held_out, selection: which; "mine / theirs" where the folders call it differently.
         first, second: the scores in each folder; NaN where there is none.
         difference: second minus first on the cases that both have; None where there are none.
         shared, cases: how many cases both have, of how many in either.
@@ -71,21 +71,20 @@ def write_comparison(
     Args:
         first, second: the folders; differences are second minus first.
         out: the file; `report-of-two.html` in the second folder where None.
-        metric: None for the one that models are selected by.
+        metric: None for the one that models are selected by, or the first that both folders can give.
 
     Raises:
         RunError: there is no such folder, a file is damaged, or their tasks differ.
-        SettingsError: no such metric.
+        SettingsError: no such metric, or a folder cannot give it.
     """
     one, two = load(first), load(second)
     if one.task != two.task:
         raise RunError(
             f"{second}: its task is {two.task}, that of {first} is {one.task}: their scores cannot be compared"
         )
-    if metric is not None and metric not in METRICS[one.task]:
-        raise SettingsError(f"--metric: found {metric!r}, wanted for {one.task} one of: {', '.join(METRICS[one.task])}")
+    metric = metric_of(one.task, metric, one.metrics_missing + two.metrics_missing)
     where = Path(out) if out is not None else two.folder / OUT
-    write_text(where, render(page_of_two(one, two, metric or PRIMARY[one.task])))
+    write_text(where, render(page_of_two(one, two, metric)))
     return where
 
 
@@ -110,24 +109,26 @@ def page_of_two(one: Loaded, two: Loaded, metric: str) -> Page:
 
 def pairs(one: Loaded, two: Loaded, metric: str) -> list[Pair]:
     """Every method and held-out site that both folders have, under the rules that both have (or the first of each)."""
-    rules = [(rule, rule) for rule in one.rules() if rule in two.rules()] or list(
-        zip(one.rules()[:1], two.rules()[:1], strict=True)
-    )
+    rules = [(rule, rule) for rule in one.rules() if rule in two.rules()]
+    rules = rules or list(zip(one.rules()[:1], two.rules()[:1], strict=False))
+    asked = [
+        (rule, other, mine, theirs, site)
+        for rule, other in rules
+        for mine, theirs in _matching(one.methods(rule), two.methods(other))
+        for site in one.held_out(rule)
+        if site in two.held_out(other)
+    ]
     found: list[tuple[Pair, Comparison | None]] = []
-    for rule, other in rules:
-        sites = [site for site in one.held_out(rule) if site in two.held_out(other)]
-        keys = _matching(one.methods(rule), two.methods(other))
-        for mine, theirs in keys:
-            for site in sites:
-                a, b = one.judged(rule, mine, site).get(HELD_OUT), two.judged(other, theirs, site).get(HELD_OUT)
-                if a is None or b is None:
-                    continue
-                label = mine if mine == theirs else f"{mine} / {theirs}"
-                shared = set(a.cases) & set(b.cases)
-                same = shared and _same_people(a, b, shared)
-                values = _value(one, rule, mine, site, metric), _value(two, other, theirs, site, metric)
-                pair = Pair(label, site, rule, *values, None, len(shared), len(set(a.cases) | set(b.cases)))
-                found.append((pair, contrast(b, a, metric, hypotheses=1) if same else None))
+    for rule, other, mine, theirs, site in asked:
+        a, b = one.judged(rule, mine, site).get(HELD_OUT), two.judged(other, theirs, site).get(HELD_OUT)
+        if a is None or b is None:
+            continue
+        shared = set(a.cases) & set(b.cases)
+        same = shared and _same_people(a, b, shared)
+        values = _value(one, rule, mine, site, metric), _value(two, other, theirs, site, metric)
+        cases = len(set(a.cases) | set(b.cases))
+        pair = Pair(_both(mine, theirs), site, _both(rule, other), *values, None, len(shared), cases)
+        found.append((pair, contrast(b, a, metric, hypotheses=len(asked)) if same else None))
     corrected = holm([math.nan if one_ is None else one_.p for _, one_ in found])
     return [
         pair
@@ -165,6 +166,11 @@ def answer(found: Sequence[Pair], metric: str) -> str:
     )
     tests = f"Holm-corrected over {len(tested)} tests" if len(tested) > 1 else "one test"
     return f"{where}, on the same patients: {said} ({tests}; the models as trained)."
+
+
+def _both(mine: str, theirs: str) -> str:
+    """What it is called in the first folder, and in the second where that differs."""
+    return mine if mine == theirs else f"{mine} / {theirs}"
 
 
 def _matching(mine: Sequence[str], theirs: Sequence[str]) -> list[tuple[str, str]]:
@@ -208,13 +214,17 @@ def _scores(found: Sequence[Pair], colours: Mapping[str, int], metric: str, mark
     across = reach([span for some in spans.values() for span in some], [0.0])
     for site, some in spans.items():
         if some:
-            chart = forest(some, f"difference at {site}, second folder minus first", across=across, line_at=0.0)
+            under = f"{NAMES.get(metric, metric)}, second minus first"
+            chart = forest(some, f"{under}: {site}", across=across, line_at=0.0, under=under)
             figures.append(Figure(site, chart))
     if figures:
-        caption = "Second folder minus first. Thick line: for these models; thin line: for these methods."
+        better = "lower" if metric in LOWER_IS_BETTER else "higher"
+        caption = f"Second folder minus first; {better} is better. Thick line: 95 % interval for these models; thin "
+        caption += "line: for these methods, had they been trained again."
         blocks.append(Figures(figures, [caption]))
     blocks.append(_table(found, colours, metric, marks))
-    return Section("scores", title, blocks)
+    rules = {pair.selection for pair in found}
+    return Section("scores", title, blocks, selection=rules.pop() if len(rules) == 1 else "")
 
 
 def _spans(some: Sequence[Pair], colours: Mapping[str, int]) -> list[Span]:
@@ -222,7 +232,7 @@ def _spans(some: Sequence[Pair], colours: Mapping[str, int]) -> list[Span]:
     for pair in some:
         one = pair.difference
         if one is not None:
-            text = f"{number(one.models.value, sign=True)} {limits(one.models, sign=True)}"
+            text = f"{number(one.models.value, sign=True)} {limits(one.models, 3, sign=True)}"
             wide = (one.training.lo, one.training.hi)
             spans.append(
                 Span(pair.method, colours[pair.method], one.models.value, one.models.lo, one.models.hi, text, wide)
@@ -255,9 +265,9 @@ def _difference(pair: Pair) -> list[Cell]:
         plain = Cell(number(pair.second - pair.first, sign=True), ["no interval"])
         why = "not the same patients" if pair.shared == 0 else "cases of one name are of other patients or classes"
         return [plain, Cell("–", mark="quiet"), Cell(why, mark="missing words"), share]
-    small = [limits(one.models, sign=True)]
+    small = [limits(one.models, 3, sign=True)]
     if not math.isnan(one.training.lo):
-        small.append(limits(one.training, sign=True, brackets="()"))
+        small.append(limits(one.training, 3, sign=True))
     mark = {"better": "good", "worse": "missing"}.get(one.verdict, "quiet")
     return [
         Cell(number(one.models.value, sign=True), small),
@@ -280,7 +290,7 @@ def _same(one: Loaded, two: Loaded) -> Section:
 
 def _question(loaded: Loaded) -> dict[str, str]:
     shown = (*NOT_SAID, "versions", "classes")
-    plain = {key: str(value) for key, value in loaded.question.items() if key not in shown}
+    plain = {key: _said(value) for key, value in loaded.question.items() if key not in shown}
     rule = loaded.rules()[0] if loaded.rules() else ""
     return {
         **plain,
@@ -293,6 +303,10 @@ def _question(loaded: Loaded) -> dict[str, str]:
         "versions": ", ".join(f"{key} {value}" for key, value in loaded.question.get("versions", {}).items()),
         "command": str(loaded.question.get("command", "")) or "–",
     }
+
+
+def _said(value: Any) -> str:
+    return ", ".join(map(str, value)) or "–" if isinstance(value, list) else str(value)
 
 
 def _settings(one: Loaded, two: Loaded) -> Section:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from elsewhere.report.charts.scale import WIDTH, Axis, columns, extent, frame, left_for, name
+from elsewhere.report.charts.scale import NAMED, WIDTH, Axis, columns, extent, frame, left_for, name, under_axis
 
 ROW, TOP, BOTTOM, RIGHT = 18, 8, 26, 14
 
@@ -29,6 +29,7 @@ def dumbbell(
     *,
     reference: float = math.nan,
     across: tuple[float, float] | None = None,
+    under: str = "",
 ) -> Markup:
     """Rows on one axis, with an upright line where the reference is; nothing where no value is known."""
     own = extent([*(v for row in rows for v in (row.home, row.away)), reference])
@@ -36,12 +37,13 @@ def dumbbell(
         return Markup("")
     left = left_for(row.label for row in rows)
     axis = Axis(*(across or own), left, WIDTH - RIGHT)
-    height = TOP + ROW * len(rows) + BOTTOM
-    parts = columns(axis, TOP, height - BOTTOM, height - 10)
+    foot = TOP + ROW * len(rows)
+    height = foot + BOTTOM + (NAMED if under else 0)
+    parts = [*columns(axis, TOP, foot, foot + BOTTOM - 10), *under_axis(under, left, WIDTH - RIGHT, height)]
     if math.isfinite(reference):
         x = axis.at(reference)
         parts.append(
-            f'<line class="ideal" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" y2="{height - BOTTOM}">'
+            f'<line class="ideal" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP - 4}" y2="{foot}">'
             f"<title>reference: {reference:.3f}</title></line>"
         )
     for number, row in enumerate(rows):

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
-from elsewhere.report.charts.scale import WIDTH, Axis, columns, extent, frame, left_for, name
+from elsewhere.report.charts.scale import NAMED, WIDTH, Axis, columns, extent, frame, left_for, name, under_axis
 
 ROW, TOP, BOTTOM, RIGHT = 18, 8, 26, 14
 
@@ -46,7 +46,12 @@ def reach(spans: Sequence[Span], include: Sequence[float] = ()) -> tuple[float, 
 
 
 def forest(
-    spans: Sequence[Span], title: str, *, across: tuple[float, float] | None = None, line_at: float | None = None
+    spans: Sequence[Span],
+    title: str,
+    *,
+    across: tuple[float, float] | None = None,
+    line_at: float | None = None,
+    under: str = "",
 ) -> Markup:
     """Rows on one axis; nothing where no value is known.
 
@@ -55,17 +60,19 @@ def forest(
         title: what is read out.
         across: the axis, to share it with other charts; None: as these need.
         line_at: a value to be compared with, such as no difference.
+        under: name of the axis.
     """
     own = reach(spans, [] if line_at is None else [line_at])
     if own is None:
         return Markup("")
     left = left_for(span.label for span in spans)
     axis = Axis(*(across or own), left, WIDTH - RIGHT)
-    height = TOP + ROW * len(spans) + BOTTOM
-    parts = columns(axis, TOP, height - BOTTOM, height - 10)
+    foot = TOP + ROW * len(spans)
+    height = foot + BOTTOM + (NAMED if under else 0)
+    parts = [*columns(axis, TOP, foot, foot + BOTTOM - 10), *under_axis(under, left, WIDTH - RIGHT, height)]
     if line_at is not None:
         x = axis.at(line_at)
-        parts.append(f'<line class="zero" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{height - BOTTOM}"/>')
+        parts.append(f'<line class="zero" x1="{x:.1f}" x2="{x:.1f}" y1="{TOP}" y2="{foot}"/>')
     for number, span in enumerate(spans):
         y = TOP + ROW * (number + 0.5)
         parts.append(f"<g><title>{escape(f'{span.label}: {span.text}')}</title>{name(span.label, left - 8, y)}")

@@ -14,6 +14,9 @@ WIDTH = 360
 LETTER = 5.7
 """Units that a letter of 10.5 px takes on the average."""
 
+NAMED = 14
+"""Units more at the bottom where the horizontal axis has a name, at the top where the upright one has."""
+
 LABEL = 20
 """Letters of a name; what is longer is cut, and shown whole on hovering."""
 
@@ -102,6 +105,13 @@ def columns(axis: Axis, top: float, bottom: float, label: float) -> list[str]:
         parts.append(f'<line class="rule" x1="{x:.1f}" x2="{x:.1f}" y1="{top:.0f}" y2="{bottom:.0f}"/>')
         parts.append(f'<text x="{x:.1f}" y="{label:.0f}" text-anchor="middle">{text}</text>')
     return parts
+
+
+def under_axis(text: str, start: float, end: float, height: float) -> list[str]:
+    """The name of a horizontal axis, at the foot of a chart of this height; nothing where it has none."""
+    if not text:
+        return []
+    return [f'<text x="{(start + end) / 2:.1f}" y="{height - 4:.1f}" text-anchor="middle">{escape(text)}</text>']
 
 
 def name(text: str, x: float, y: float) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from markupsafe import Markup, escape
 
-from elsewhere.report.charts.scale import WIDTH, Axis, columns, extent, frame, left_for, name
+from elsewhere.report.charts.scale import NAMED, WIDTH, Axis, columns, extent, frame, left_for, name, under_axis
 
 ROW, TOP, BOTTOM, RIGHT = 30, 8, 26, 14
 
@@ -28,16 +28,17 @@ class Strip:
     values: Sequence[float]
 
 
-def strips(rows: Sequence[Strip], title: str, *, across: tuple[float, float] | None = None) -> Markup:
-    """Rows of dots on one axis; nothing where no value is known."""
+def strips(rows: Sequence[Strip], title: str, *, across: tuple[float, float] | None = None, under: str = "") -> Markup:
+    """Rows of dots on one axis, named `under` it; nothing where no value is known."""
     known = [(row, np.sort(np.array([v for v in row.values if np.isfinite(v)]))) for row in rows]
     own = extent(value for _, values in known for value in values)
     if own is None:
         return Markup("")
     left = left_for(row.label for row in rows)
     axis = Axis(*(across or own), left, WIDTH - RIGHT)
-    height = TOP + ROW * len(rows) + BOTTOM
-    parts = columns(axis, TOP, height - BOTTOM, height - 10)
+    foot = TOP + ROW * len(rows)
+    height = foot + BOTTOM + (NAMED if under else 0)
+    parts = [*columns(axis, TOP, foot, foot + BOTTOM - 10), *under_axis(under, left, WIDTH - RIGHT, height)]
     for number, (row, values) in enumerate(known):
         y = TOP + ROW * (number + 0.5)
         parts.append(name(row.label, left - 8, y))

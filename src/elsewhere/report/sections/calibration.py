@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_calibration import LEVEL, MISSED, CalibrationAt, ConformalAt, ReliabilityCurve
+from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import (
     Block,
     Cell,
@@ -14,12 +15,13 @@ from elsewhere.report.blocks import (
     Section,
     Table,
     Text,
+    limits,
     name,
     number,
     percent,
 )
 from elsewhere.report.charts import Line, curves
-from elsewhere.report.sections.view import View
+from elsewhere.report.sections.view import View, crowded, stands_out
 
 TITLE = "Calibration"
 
@@ -41,36 +43,42 @@ def section(view: View, name: str = "calibration") -> Section:
         blocks.append(Text([f"Not here: {found.missing.get('conformal', '')}."]))
     unit = "a case" if found.task == "classification" else "a voxel"
     lead = f"Of the answers that a model is 80 % sure of, 80 % should be right. An answer is the label of {unit}."
-    return Section(name, TITLE, blocks, lead, found.selection, [("dashed", "as sure as right")])
+    return Section(name, TITLE, blocks, lead, found.selection, [("dashed", "as sure as right")], legend=True)
 
 
 def _curves(view: View) -> list[Figures]:
     found = view.findings
     some = [one for one in found.calibration if one.curve.confidence]
     low = min((min(one.curve.confidence) for one in some), default=0.0)
-    across = (max(0.0, min(low - 0.02, 0.5)), 1.0)
+    across, methods = (max(0.0, min(low - 0.02, 0.5)), 1.0), {one.method for one in some}
 
     def drawn(scaled: bool) -> list[Figure]:
         figures = []
         for site in found.sites:
             lines = [
-                Line(_points(curve), view.colours[one.method], one.method, dots=True)
+                _line(curve, view.colours[one.method], one.method, stands_out(one.method, methods))
                 for one in some
                 if one.held_out == site and (curve := one.scaled_curve if scaled else one.curve) is not None
             ]
             text = f"share right against confidence at {site}" + ", after the temperature" * scaled
             if lines:
-                chart = curves(lines, text, across=across, up=(0.0, 1.0), diagonal=True, under="confidence")
-                figures.append(Figure(site, chart))
+                chart = curves(
+                    lines, text, across=across, up=(0.0, 1.0), diagonal=True, under="confidence", beside="share right"
+                )
+                figures.append(Figure(view.at(site), chart))
         return figures
 
     after = drawn(scaled=True)
-    what = ["Upwards: share of right answers, in bins of confidence."]
+    what = [
+        "Share of right answers in bins of confidence. The larger a dot, the more answers are in its bin."
+        + crowded(methods)
+    ]
     return [Figures(drawn(scaled=False), what), *([Figures(after, folded="After the temperature")] if after else [])]
 
 
-def _points(curve: ReliabilityCurve) -> list[tuple[float, float]]:
-    return list(zip(curve.confidence, curve.right, strict=True))
+def _line(curve: ReliabilityCurve, colour: int, method: str, bold: bool) -> Line:
+    points = list(zip(curve.confidence, curve.right, strict=True))
+    return Line(points, colour, method, faint=not bold, dots=bold, weights=curve.weight)
 
 
 def _table(view: View) -> Table:
@@ -79,11 +87,11 @@ def _table(view: View) -> Table:
     home = any(one.home_ece is not None for one in found.calibration)
     rows = []
     for one in found.calibration:
-        cells = [name(one.held_out), view.score(one.ece)]
+        cells = [name(one.held_out), _error(one.ece)]
         if after:
-            cells += [view.score(one.scaled_ece), _temperature(one)]
+            cells += [_error(one.scaled_ece), _temperature(one)]
         if home:
-            cells.append(view.score(one.home_ece))
+            cells.append(_error(one.home_ece))
         cells.append(Cell(number(one.brier)))
         rows.append(Row(one.method, cells, view.colours.get(one.method)))
     head = ["method", "held out", "ECE", *(["ECE, scaled", "temperature"] if after else [])]
@@ -101,6 +109,10 @@ def _table(view: View) -> Table:
     reasons = dict.fromkeys(one.reason for one in found.calibration if one.reason)
     captions += [f"No temperature for some runs: {reason}." for reason in list(reasons)[:3]]
     return Table("calibration", head, rows, captions, view.warnings)
+
+
+def _error(one: Interval | None) -> Cell:
+    return Cell("–", mark="quiet") if one is None else Cell(number(one.value), [limits(one, 3)])
 
 
 def _temperature(one: CalibrationAt) -> Cell:
@@ -138,7 +150,7 @@ def _sets(view: View) -> Table:
     else:
         what = f"Sets of labels: {promise} to have the true label in the set of every one of their cases."
         size = "labels in a set"
-    captions = [what, NOT_EXCHANGEABLE]
+    captions = [sentence(THESE_MODELS), what, NOT_EXCHANGEABLE]
     captions += [f"Everything is in the set for some runs: {reason}." for reason in _reasons(found)]
     head = ["method", "held out", "held there", "held at home", size, "calibration patients"]
     return Table("prediction sets", head, rows, captions, view.warnings)

@@ -11,7 +11,7 @@ from elsewhere.report.sections.view import View
 def section(view: View, name: str = "cases") -> Section:
     """Every case of each site, method by method."""
     found = view.findings
-    what = "probability given to the true class" if found.task == "classification" else view.metric
+    what = "probability given to the true class" if found.task == "classification" else view.axis
     title = "Case by case"
     figures, across = [], extent(v for sites in found.cases.values() for values in sites.values() for v in values)
     if found.task == "classification":
@@ -24,10 +24,10 @@ def section(view: View, name: str = "cases") -> Section:
         ]
         if rows:
             n = max(len(row.values) for row in rows)
-            figures.append(Figure(f"{site} ({n} cases)", strips(rows, f"{what} of the cases of {site}", across=across)))
+            chart = strips(rows, f"{what} of the cases of {site}", across=across, under=what)
+            figures.append(Figure(f"{site} ({n} {'case' if n == 1 else 'cases'})", chart))
     if not figures:
-        return view.empty(name, title, "no score of single cases was written")
-    caption = f"{what[0].upper()}{what[1:]} of every held-out case, mean over seeds."
-    return Section(
-        name, title, [Figures(figures, [f"{caption} Box: half of the cases; bar: median."])], selection=found.selection
-    )
+        return view.empty(name, title, found.missing.get(name, "no score of single cases was written"))
+    of = ", mean over seeds" if found.n_seeds > 1 else ""
+    caption = f"{what[0].upper()}{what[1:]} of every held-out case{of}. Box: half of the cases; bar: median."
+    return Section(name, title, [Figures(figures, [caption])], selection=found.selection)

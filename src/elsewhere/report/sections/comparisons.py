@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 
 from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, sentence
-from elsewhere.evidence.findings_comparisons import LEVEL, Contrast
+from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, OverallContrast
+from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import (
     Block,
     Cell,
@@ -15,6 +16,7 @@ from elsewhere.report.blocks import (
     Section,
     Table,
     Text,
+    chance,
     limits,
     name,
     number,
@@ -23,6 +25,8 @@ from elsewhere.report.blocks import (
 from elsewhere.report.charts import Span, forest
 from elsewhere.report.charts.forest import reach
 from elsewhere.report.sections.view import View
+
+NAN = math.nan
 
 MARKS = {"better": "good", "worse": "missing"}
 
@@ -42,44 +46,53 @@ def section(view: View, name: str = "comparisons") -> Section:
 def _forest(view: View) -> Figures:
     found = view.findings.comparisons
     groups = {
-        site: [_span(view, one) for one in found.contrasts if one.held_out == site] for site in view.findings.sites
+        view.at(site): [_span(view, one) for one in found.contrasts if one.held_out == site]
+        for site in view.findings.sites
     }
     if found.over_sites:
-        groups["mean over these sites"] = [
-            Span(
-                one.method,
-                view.colours.get(one.method, 7),
-                one.mean.value,
-                one.mean.lo,
-                one.mean.hi,
-                f"{number(one.mean.value, view.digits, sign=True)} {limits(one.mean, sign=True)}",
-                (one.new_site.lo, one.new_site.hi),
-            )
-            for one in found.over_sites
-        ]
+        groups["mean over these sites"] = [_mean(view, one) for one in found.over_sites]
+    new = [one for one in found.over_sites if not math.isnan(one.new_site.lo)]
+    if new:
+        groups["a site like these"] = [_new_site(view, one) for one in new]
     across = reach([span for spans in groups.values() for span in spans], [0.0])
+    under = f"{view.axis}, minus that of ERM"
     figures = [
-        Figure(site, forest(spans, f"{view.metric} minus that of ERM, {site}", across=across, line_at=0.0))
-        for site, spans in groups.items()
-        if spans
+        Figure(title, forest(spans, f"{under}: {title}", across=across, line_at=0.0, under=under))
+        for title, spans in groups.items()
+        if reach(spans) is not None
     ]
-    new = any(not math.isnan(one.new_site.lo) for one in found.over_sites)
-    return Figures(
-        figures,
-        [
-            f"{view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}. Thick line: for "
-            "these models; thin line: for these methods, had they been trained again. Upright line: no difference."
-            + " Over these sites the thin line is the prediction interval for a site like these."
-            * new
-        ],
+    caption = (
+        f"{view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}. Thick line: 95 % "
+        "interval for these models; thin line: for these methods, had they been trained again. Upright line: no "
+        "difference."
     )
+    prediction = " At a site like these: the 95 % prediction interval." if new else ""
+    return Figures(figures, [caption + prediction])
 
 
 def _span(view: View, one: Contrast) -> Span:
     value = one.models.value
-    text = f"{number(value, view.digits, sign=True)} {limits(one.models, sign=True)}, corrected p {p_value(one.p_holm)}"
+    text = f"{_text(view, one.models)}, corrected p {p_value(one.p_holm)}"
     wide = (one.training.lo, one.training.hi)
     return Span(one.method, view.colours.get(one.method, 7), value, one.models.lo, one.models.hi, text, wide)
+
+
+def _mean(view: View, one: OverallContrast) -> Span:
+    """A thick line where the interval is for these models, a thin one where it is for the methods."""
+    colour, mean, of_methods = view.colours.get(one.method, 7), one.mean, one.mean.estimand == THIS_METHOD
+    narrow, wide = (mean.lo, mean.hi), (NAN, NAN)
+    if of_methods:
+        narrow, wide = wide, narrow
+    return Span(one.method, colour, mean.value, *narrow, _text(view, mean), wide)
+
+
+def _new_site(view: View, one: OverallContrast) -> Span:
+    text = limits(one.new_site, view.digits, sign=True)
+    return Span(one.method, view.colours.get(one.method, 7), NAN, NAN, NAN, text, (one.new_site.lo, one.new_site.hi))
+
+
+def _text(view: View, one: Interval) -> str:
+    return f"{number(one.value, view.digits, sign=True)} {limits(one, view.digits, sign=True)}"
 
 
 def _table(view: View) -> Table:
@@ -92,10 +105,11 @@ def _table(view: View) -> Table:
                 view.score(one.models, one.training, sign=True),
                 Cell(p_value(one.p)),
                 Cell(p_value(one.p_holm)),
-                Cell(number(one.better, 2)),
+                Cell(chance(one.better)),
                 Cell(one.verdict, _remarks(one), MARKS.get(one.verdict, "quiet") + " words"),
             ],
             view.colours.get(one.method),
+            view.stamps(one.method),
         )
         for one in found.contrasts
     ]
@@ -138,13 +152,13 @@ def _over_sites(view: View) -> Block:
         dash = Cell("–", mark="quiet")
         cells = [Cell(number(rank, 2)), dash if one is None else view.score(one.mean, sign=True)]
         if new:
-            cells.append(dash if one is None else Cell(limits(one.new_site, view.digits - 1, sign=True)))
+            cells.append(dash if one is None else Cell(limits(one.new_site, view.digits, sign=True)))
         cells.append(dash if one is None else Cell(f"{len(one.better_at)} / {len(one.worse_at)}"))
-        rows.append(Row(method, cells, view.colours.get(method)))
+        rows.append(Row(method, cells, view.colours.get(method), view.stamps(method)))
     captions = [
         f"Mean rank over {view.over}, 1 the best. No significance is given: so few sites cannot give one.",
-        "Difference: mean over these sites"
-        + (", for these methods (patients and training runs)." if view.findings.n_seeds > 1 else ", for these models."),
+        "Difference: mean over these sites, with the interval for these methods ( ) where there are several seeds, "
+        "otherwise for these models [ ].",
     ]
     head = ["method", "mean rank", "difference from ERM", *(["a site like these"] if new else []), "better / worse at"]
     return Table("ranks over sites", head, rows, captions, view.warnings)

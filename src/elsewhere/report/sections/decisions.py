@@ -62,7 +62,12 @@ def _table(view: View, some: Sequence[DecisionAt], prevalence: float | None, tit
     if any(one.home for one in some):
         captions.append("home: the same threshold in the in-domain test.")
     if voxels:
-        captions.append("Of voxels, all cases of a site together: large images and large lesions count most.")
+        captions.append(
+            "Sensitivity to NPV, and prevalence: of voxels, all cases of a site together, so that large images and "
+            "large lesions count most. Dice: of all foreground as one, mean over cases."
+        )
+    if prevalence is not None and voxels:
+        captions.append("PPV and NPV of voxels are at the site's own prevalence: that of --prevalence is for cases.")
     if not given and not voxels:
         captions.append("PPV and NPV are at the site's own prevalence; --prevalence gives them at another.")
     return Table(title, head, rows, captions, view.warnings, folded)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_doubt import DoubtAt, RiskCurve
+from elsewhere.evidence.findings_material import BASELINE
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import Block, Cell, Figure, Figures, Row, Section, Table, name, number, percent
 from elsewhere.report.charts import Line, curves
-from elsewhere.report.sections.view import View
+from elsewhere.report.sections.view import View, crowded, stands_out
 
 TITLE = "Knowing when it is lost"
 
@@ -26,27 +27,34 @@ def section(view: View, name: str = "doubt") -> Section:
         "If the cases of which the model is least sure are left to a person, how good is it on the rest? Risk: "
         f"{risk}. A curve that rises to the right knows its errors; a flat one does not."
     )
-    return Section(name, TITLE, blocks, lead, found.selection)
+    return Section(name, TITLE, blocks, lead, found.selection, legend=True)
 
 
 def _curves(view: View, *, outlier: bool) -> Figures:
-    found, figures = view.findings, []
+    found, figures, methods = view.findings, [], {one.method for one in view.findings.doubt}
     top = max((max(curve.risk, default=0.0) for one in found.doubt if (curve := _curve(one, outlier))), default=1.0)
     for site in found.sites:
         lines = [
-            Line(_points(curve), view.colours[one.method], one.method)
+            Line(_points(curve), view.colours[one.method], one.method, faint=not stands_out(one.method, methods))
             for one in found.doubt
             if one.held_out == site and (curve := _curve(one, outlier)) is not None and curve.risk
         ]
         by = "outlier score" if outlier else "confidence"
         text = f"risk against the share of cases kept at {site}, surest by {by} first"
         if lines:
-            chart = curves(lines, text, across=(0.0, 1.0), up=(0.0, max(top * 1.05, 1e-3)), under="share of cases kept")
-            figures.append(Figure(site, chart))
+            chart = curves(
+                lines,
+                text,
+                across=(0.0, 1.0),
+                up=(0.0, max(top * 1.05, 1e-3)),
+                under="share of cases kept",
+                beside="risk",
+            )
+            figures.append(Figure(view.at(site), chart))
     what = "the least unlike the development data" if outlier else "the most confident"
     return Figures(
         figures,
-        [f"Upwards: risk of the cases kept, {what} first."],
+        [f"Risk of the cases kept, {what} first." + crowded(methods)],
         "Kept by the outlier score instead" if outlier else "",
     )
 
@@ -81,7 +89,8 @@ def _table(view: View) -> Table:
     head += ["gain", *(["flagged there", "flagged at home"] if flags else [])]
     wrong = "a wrong label" if found.task == "classification" else f"Dice below {found.wrong_below:.2f}"
     if found.task == "segmentation" and any(one.home is not None for one in found.scores):
-        wrong += ", the lowest tenth of ERM's cases at home"
+        whose = BASELINE if BASELINE in found.methods else found.methods[0]
+        wrong += f", about the lowest tenth of the cases of {whose} at home"
     captions = [
         sentence(THESE_MODELS),
         f"Wrong: {wrong}. Errors found: AUROC, the probability that a wrong case has a lower confidence (a higher "

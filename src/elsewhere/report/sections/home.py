@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_material import REFERENCE
 from elsewhere.report.blocks import Figure, Figures, Row, Section, Table, name
 from elsewhere.report.charts import Journey, dumbbell
@@ -33,7 +34,8 @@ def section(view: View, name: str = "home") -> Section:
         hard = reference[site].value if site in reference else math.nan
         if rows:
             text = f"{view.metric} at home and at {site}"
-            figures.append(Figure(f"to {site}", dumbbell(rows, text, reference=hard, across=across)))
+            chart = dumbbell(rows, text, reference=hard, across=across, under=view.axis)
+            figures.append(Figure(f"to {view.at(site)}", chart))
     key = [("ring", "home: in-domain test"), ("dot", "held-out site")]
     if reference:
         key.append(("dashed", "reference: trained within the site"))
@@ -51,11 +53,10 @@ def _table(view: View, with_reference: bool) -> Table:
         if with_reference:
             cells.append(view.score(reference.get(one.held_out)))
         rows.append(Row(one.method, cells, view.colours.get(one.method)))
-    seeds = "for these methods (patients and training runs)" if found.n_seeds > 1 else "for these models"
+    gaps = {one.gap.estimand for one in found.scores if one.gap is not None}
     captions = [
-        *estimands(False),
-        f"Held-out minus home: interval {seeds}; where that cannot be had, for these models. Home patients are of "
-        "other sites: the difference holds a difference of people as well as one of images.",
+        *estimands(THIS_METHOD in gaps),
+        "Home patients are of other sites: held-out minus home holds a difference of people as well as one of images.",
     ]
     head = ["method", "held out", "home", "elsewhere", "held-out minus home"]
     if with_reference:

@@ -55,8 +55,8 @@ def _curve(table: pd.DataFrame, what: str, metric: str) -> Figure:
             points = list(zip(ordered["n"].astype(float), ordered[column].astype(float), strict=True))
             lines.append(Line(points, colour, str(site), faint=faint, dots=not faint))
     label = METRICS.get(metric, metric)
-    chart = curves(lines, f"change of {label} against the number of local patients, {what}", under="local patients")
-    return Figure(f"change of {label}", chart)
+    title = f"change of {label} against the number of local patients, {what}"
+    return Figure(f"change of {label}", curves(lines, title, under="local patients", beside=f"change of {label}"))
 
 
 def _table(table: pd.DataFrame, what: str) -> Table:

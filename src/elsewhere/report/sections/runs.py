@@ -23,7 +23,10 @@ def section(loaded: Loaded, name: str = "runs") -> Section:
         seconds = sum(run.seconds for run in runs)
         of_seeds = f"of {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} ({', '.join(map(str, seeds))})"
         facts.insert(0, ("runs", f"{len(runs)}, {of_seeds}; {clock(seconds)} of computing"))
-    blocks: list[Block] = [Facts(facts, command=str(question.get("command", "")))]
+    command = str(question.get("command", ""))
+    if not command:
+        facts.append(("command", "none: it was started from Python"))
+    blocks: list[Block] = [Facts(facts, command=command)]
     if runs:
         blocks.append(Facts([(key, _said(value)) for key, value in runs[0].spec.settings.items()], folded="Settings"))
         options = _options(runs)

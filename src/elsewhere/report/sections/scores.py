@@ -10,7 +10,7 @@ from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import Block, Cell, Figure, Figures, Row, Section, Table, limits, name, number
 from elsewhere.report.charts import Span, forest
 from elsewhere.report.charts.forest import reach
-from elsewhere.report.sections.view import View, estimands
+from elsewhere.report.sections.view import DISTANCES, PIXELS, View, estimands
 
 CHOSEN = {
     "source-val": "Models were selected on the validation patients of the development sites.",
@@ -51,7 +51,7 @@ def _table(view: View) -> Table:
             cells.append(_expected(view, total))
         if at_home:
             cells += _home(view, total, [one for one in mine if one is not None], len(found.sites))
-        rows.append(Row(method, cells, view.colours.get(method), _stamps(view, method)))
+        rows.append(Row(method, cells, view.colours.get(method), view.stamps(method)))
     return Table(
         f"{view.metric} by method and held-out site", head, rows, _captions(view, new_site, at_home), view.warnings
     )
@@ -60,7 +60,7 @@ def _table(view: View) -> Table:
 def _expected(view: View, total: OverallScore | None) -> Cell:
     if total is None or math.isnan(total.new_site.lo):
         return Cell("–", mark="quiet")
-    return Cell(limits(total.new_site, view.digits - 1, brackets="[]"))
+    return Cell(limits(total.new_site, view.digits - 1))
 
 
 def _home(view: View, total: OverallScore | None, mine: list[Score], n_sites: int) -> list[Cell]:
@@ -71,17 +71,13 @@ def _home(view: View, total: OverallScore | None, mine: list[Score], n_sites: in
     return [view.score(home), view.score(gap, sign=True)]
 
 
-def _stamps(view: View, method: str) -> list[str]:
-    stamps = ["trained within the site"] if method == REFERENCE else []
-    return [*stamps, *(["sees unlabelled target"] if method in view.sees_target else [])]
-
-
 def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
     found = view.findings
-    sizes = [max((one.models.n_patients for one in found.scores if one.held_out == s), default=0) for s in found.sites]
-    patients = ", ".join(f"{site} {n}" for site, n in zip(found.sites, sizes, strict=True))
+    patients = ", ".join(f"{site} {_size(view, site)}" for site in found.sites)
     what = "over the site's cases" if found.task == "classification" else "mean over cases"
-    seeds = f"mean of {found.n_seeds} seeds' models" if found.n_seeds > 1 else "one seed"
+    fewest = min(len(one.seeds) for one in found.scores)
+    several = f"{found.n_seeds}" if fewest == found.n_seeds else f"{fewest} to {found.n_seeds}"
+    seeds = f"mean of {several} seeds' models" if found.n_seeds > 1 else "one seed"
     if view.evaluation:
         seeds = "one set of predictions"
     lines = [f"{view.metric} ({what}; {seeds}; {view.direction}), over {view.over}. Patients: {patients}."]
@@ -91,6 +87,8 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
         lines.append("One seed: what another training run would give cannot be seen; no interval for the method.")
     if not new_site and len(found.sites) > 1:
         lines.append(f"The mean is over {view.over}; with fewer than 5 nothing is said about another site.")
+    if found.metric in DISTANCES:
+        lines.append(PIXELS)
     if at_home:
         lines.append("home: in-domain test, unseen patients of the development sites, mean over folds.")
     if REFERENCE in found.methods:
@@ -103,35 +101,56 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
     if view.sees_target:
         names = ", ".join(view.sees_target)
         lines.append(f"Unlabelled images of the held-out site are seen in training by: {names}; the others see none.")
-    if any(math.isnan(one.models.lo) and not math.isnan(one.models.value) for one in found.scores):
+    if any(math.isnan(one.models.lo) for one in found.scores):
         lines.append(
-            "no interval: one patient, or so few patients of a class that the metric is undefined in more than 10 % of "
-            "the resamples; a mean over sites has none where one of them has none."
+            "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined in "
+            "more than 10 % of the resamples; a mean over sites has none where one of them has none."
         )
     return [line for line in lines if line]
+
+
+def _size(view: View, site: str) -> str:
+    """Patients, and cases where these are more."""
+    here = [one.models for one in view.findings.scores if one.held_out == site]
+    patients, cases = (max((getattr(one, n) for one in here), default=0) for n in ("n_patients", "n_cases"))
+    return f"{patients} ({cases} cases)" if cases > patients else f"{patients}"
 
 
 def _picture(view: View) -> Figures:
     found = view.findings
     groups = {
-        site: [_span(view, one.method, one.models, one.training) for one in found.scores if one.held_out == site]
+        view.at(site): [
+            _span(view, one.method, one.models, one.training) for one in found.scores if one.held_out == site
+        ]
         for site in found.sites
     }
     if found.overall:
         groups["mean over these sites"] = [_span(view, one.method, one.models, one.training) for one in found.overall]
+    new = [one for one in found.overall if not math.isnan(one.new_site.lo)]
+    if new:
+        groups["a site like these"] = [_new_site(view, one) for one in new]
     across = reach([span for spans in groups.values() for span in spans])
     figures = [
-        Figure(site, forest(spans, f"{view.metric} at {site}", across=across))
-        for site, spans in groups.items()
-        if spans
+        Figure(title, forest(spans, f"{view.axis}: {title}", across=across, under=view.axis))
+        for title, spans in groups.items()
+        if reach(spans) is not None
     ]
     wide = "; thin line: for this method" if found.n_seeds > 1 else ""
-    return Figures(figures, [f"Thick line: 95 % interval for these models{wide}. One axis for all."])
+    prediction = "; at a site like these: the 95 % prediction interval" if new else ""
+    return Figures(figures, [f"Thick line: 95 % interval for these models{wide}{prediction}. One axis for all."])
 
 
 def _span(view: View, method: str, models: Interval, training: Interval) -> Span:
-    text, wide = f"{number(models.value, view.digits)} {limits(models)}", (training.lo, training.hi)
+    text = f"{number(models.value, view.digits)} {limits(models, view.digits - 1)}"
+    wide = (training.lo, training.hi)
     return Span(method, view.colours.get(method, 7), models.value, models.lo, models.hi, text, wide)
+
+
+def _new_site(view: View, one: OverallScore) -> Span:
+    wide = (one.new_site.lo, one.new_site.hi)
+    return Span(
+        one.method, view.colours.get(one.method, 7), *[math.nan] * 3, limits(one.new_site, view.digits - 1), wide
+    )
 
 
 def _seeds(view: View) -> Table:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
-from elsewhere.evidence.findings_subgroups import ALL_SITES, SubgroupsAt
+from elsewhere.evidence.findings_subgroups import ALL_SITES, MOST, SubgroupsAt
 from elsewhere.evidence.subgroups import SMALL
 from elsewhere.report.blocks import Block, Cell, Row, Section, Table, name, number
 from elsewhere.report.sections.view import View
@@ -27,6 +27,8 @@ def section(view: View, name: str = "subgroups") -> Section:
         "and in no gap. A gap is the largest of several differences and above 0 by chance alone; a difference between "
         "groups is not said to be caused by what names them."
     )
+    if len({one.covariate for one in found.subgroups}) == MOST:
+        lead += f" No more than {MOST} covariates are looked at unless --subgroup names them."
     return Section(name, TITLE, blocks, lead, found.selection)
 
 

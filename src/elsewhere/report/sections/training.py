@@ -9,9 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.benchmark.loading import Loaded, Log, Run, read_logs
-from elsewhere.evidence.findings_material import BASELINE
+from elsewhere.evidence.findings_answer import NAMES
+from elsewhere.evidence.findings_material import BASELINE, PRIMARY
 from elsewhere.report.blocks import Block, Figure, Figures, Heading, Section, Text, number
 from elsewhere.report.charts import Line, curves
+from elsewhere.report.sections.view import crowded, stands_out
 
 TITLE = "Was training long enough?"
 
@@ -19,7 +21,9 @@ MOST = 100
 """Points of a curve: a page has a few hundred pixels."""
 
 FAINT = 60
-"""Single seeds are drawn where a page has no more runs than this; of more only the mean."""
+"""Single seeds are drawn where a page has no more runs than this, and no crowd of methods; else only the mean."""
+
+STEPS = "optimiser steps"
 
 LAST = 0.25
 """Share of the training over which ERM's curve is looked at."""
@@ -36,37 +40,41 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
         why = "the predictions were made elsewhere" if loaded.evaluation else "no run has logged a step yet"
         return Section(name, TITLE, [Text([f"Not here: {why}."])])
     blocks: list[Block] = []
+    metric = NAMES[PRIMARY[loaded.task]]
+    thin = crowded({run.spec.method for run in runs})
+    seeds = len(runs) <= FAINT and not thin
     for fold in dict.fromkeys(run.spec.fold.name for run in runs):
         of_fold = [run for run in runs if run.spec.fold.name == fold]
         mine = [(run, logs[run.spec.identity]) for run in of_fold if run.spec.identity in logs]
         if not mine:
             continue
-        seeds = len(runs) <= FAINT
         losses = _lines([(run, log.loss) for run, log in mine], colours, seeds)
         scores = _lines([(run, log.score) for run, log in mine], colours, seeds)
-        loss = curves(losses, f"training loss, {fold} held out", logarithmic=True)
-        score = curves(scores, f"validation score, {fold} held out")
+        loss = curves(losses, f"training loss, {fold} held out", logarithmic=True, under=STEPS)
+        score = curves(scores, f"validation score, {fold} held out", under=STEPS)
         blocks.append(Heading(f"without {fold}"))
         flat = _flat(mine)
-        figures = [Figure("training loss (logarithmic)", loss), Figure("validation score", score)]
+        figures = [Figure("training loss (logarithmic)", loss), Figure(f"validation score ({metric})", score)]
         blocks.append(Figures(figures, [flat] if flat else []))
-    thin = " Thin lines are single seeds, thick ones their mean." * (len(runs) <= FAINT)
+    if seeds:
+        thin = " Thin lines are single seeds, bold ones their mean."
     lead = (
-        f"A comparison is fair where ERM's validation curve is flat.{thin} Horizontally: optimiser steps. Validation "
-        "is on patients of the development sites; the held-out site has no part in it."
+        f"A comparison is fair where ERM's validation curve is flat.{thin} Validation is on "
+        "patients of the development sites; the held-out site has no part in it."
     )
-    return Section(name, TITLE, blocks, lead)
+    return Section(name, TITLE, blocks, lead, legend=True)
 
 
 def _lines(of_runs: Sequence[tuple[Run, Series]], colours: Mapping[str, int], seeds: bool) -> list[Line]:
     lines: list[Line] = []
+    methods = {run.spec.method for run, _ in of_runs}
     for method in dict.fromkeys(run.spec.method for run, _ in of_runs):
         series = [one for run, one in of_runs if run.spec.method == method and len(one)]
         colour = colours.get(method, 7)
         if seeds and len(series) > 1:
             lines += [Line(_points(one), colour, method, faint=True) for one in series]
         if series:
-            lines.append(Line(_points(_mean(series)), colour, method))
+            lines.append(Line(_points(_mean(series)), colour, method, faint=not stands_out(method, methods)))
     return lines
 
 

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from elsewhere.evidence.estimands import NEW_SITE, THESE_MODELS, THIS_METHOD, sentence
 from elsewhere.evidence.findings import Findings
 from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import LOWER_IS_BETTER
+from elsewhere.evidence.findings_material import BASELINE, LOWER_IS_BETTER, REFERENCE
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import Cell, Section, Text, limits, number
 
-FEW = 6
-"""Methods up to which all of them are shown without a click."""
+CROWD = 5
+"""Curves in one chart that can be told apart: of more methods ERM's are bold, and those of the others thin."""
+
+DISTANCES, UNIT = ("hd95", "assd"), "mm"
+PIXELS = "Distances are in mm, or in pixels where the file has no spacing."
 
 
 @dataclass(frozen=True)
@@ -42,7 +45,12 @@ class View:
     @property
     def digits(self) -> int:
         """Of a score: millimetres need fewer."""
-        return 2 if self.findings.metric in ("hd95", "assd") else 3
+        return 2 if self.findings.metric in DISTANCES else 3
+
+    @property
+    def axis(self) -> str:
+        """The metric as it stands below an axis, with its unit."""
+        return f"{self.metric} ({UNIT})" if self.findings.metric in DISTANCES else self.metric
 
     @property
     def direction(self) -> str:
@@ -56,17 +64,39 @@ class View:
         return f"these {n} held-out sites" if n > 1 else "this one held-out site"
 
     def score(self, one: Interval | None, second: Interval | None = None, *, sign: bool = False) -> Cell:
-        """A score with its interval, and a second interval in round brackets."""
+        """A score with its interval, and a second interval; a difference (`sign`) with a digit more in its limits."""
         if one is None:
             return Cell("–", mark="quiet")
-        small = [limits(one, self.digits - 1, sign=sign)]
+        digits = self.digits if sign else self.digits - 1
+        small = [limits(one, digits, sign=sign)]
         if second is not None and second.lo == second.lo:
-            small.append(limits(second, self.digits - 1, sign=sign, brackets="()"))
+            small.append(limits(second, digits, sign=sign))
         return Cell(number(one.value, self.digits, sign=sign), small)
+
+    def at(self, site: str) -> str:
+        """A site with the number of its patients, as the title of a chart."""
+        n = max((one.models.n_patients for one in self.findings.scores if one.held_out == site), default=0)
+        return f"{site} ({n} {'patient' if n == 1 else 'patients'})"
+
+    def stamps(self, method: str) -> list[str]:
+        """What must be known of a method wherever it is compared with others."""
+        stamps = ["trained within the site"] if method == REFERENCE else []
+        return [*stamps, *(["sees unlabelled target"] if method in self.sees_target else [])]
 
     def empty(self, name: str, title: str, why: str = "") -> Section:
         """A section with nothing to show, and why."""
         return Section(name, title, [Text([f"Not here: {why or self.findings.missing.get(name, '')}."])])
+
+
+def stands_out(method: str, methods: Collection[str]) -> bool:
+    """Its curve is drawn bold: of a crowd, only ERM's."""
+    return len(methods) <= CROWD or BASELINE not in methods or method == BASELINE
+
+
+def crowded(methods: Collection[str]) -> str:
+    """What the caption says of it."""
+    bold = all(stands_out(method, methods) for method in methods)
+    return "" if bold else " Bold: ERM; thin: the other methods, whose numbers are in the tables."
 
 
 def estimands(several_seeds: bool, new_site: bool = False) -> list[str]:
