@@ -57,6 +57,27 @@ def test_a_folder_is_walked_and_its_images_are_named_by_their_paths(tmp_path: Pa
     assert found.inputs[0].shown == str(data / "b.nii.gz")
 
 
+def test_folders_that_are_not_walked_are_counted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    save_image(tmp_path / "elsewhere" / "b.png")
+    save_image(tmp_path / "data" / "a.png")
+    save_image(tmp_path / "data" / "secret" / "c.png")
+    (tmp_path / "data" / "link").symlink_to(tmp_path / "elsewhere")
+    scandir = os.scandir
+
+    def closed(path: Any) -> Any:
+        if str(path).endswith("secret"):
+            raise PermissionError(13, "Permission denied")
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", closed)
+    found = find(tmp_path / "data")
+    assert [one.case for one in found.inputs] == ["a"]
+    assert found.notes == (
+        "passed over 1 link: to a folder, which is walked only where you name it",
+        "passed over 1 folder: cannot be opened",
+    )
+
+
 def test_two_cases_of_one_name_have_two_names_and_keep_them(tmp_path: Path) -> None:
     one, two = save_image(tmp_path / "a" / "x.png"), save_image(tmp_path / "b" / "x.png")
     save_image(tmp_path / "b" / "x.jpg")

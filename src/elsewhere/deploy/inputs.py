@@ -7,16 +7,17 @@ message, for they are often called after the patient. Only with `keep_ids` they 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from elsewhere.deploy.case_names import Names
-from elsewhere.deploy.dicom_series import Scan, Series, digest, files_at, read_series, scan, without_paths
-from elsewhere.deploy.manifest_rows import Row, find_rows, is_study
+from elsewhere.deploy.dicom_series import Series, digest, files_at, read_series, scan, without_paths
+from elsewhere.deploy.looking import OTHERS, Heap, look, notes
+from elsewhere.deploy.manifest_rows import Row
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case, Picture, StoredCase
 from elsewhere.study.decode import usable_image
@@ -25,9 +26,6 @@ from elsewhere.study.grey import fits_as_grey
 from elsewhere.study.manifest import without_suffix
 from elsewhere.study.reading import (
     DICOMS,
-    NIFTIS,
-    PHOTOGRAPHS,
-    TIFFS,
     file_format,
     read_image,
     size,
@@ -42,8 +40,6 @@ SERIES, UNREADABLE = "series", "unreadable"
 
 MASKS, PROBABILITIES = "masks", "probabilities"
 """Folders that a prediction writes into."""
-
-_OTHERS = (*PHOTOGRAPHS, *TIFFS, *NIFTIS)
 
 
 @dataclass(frozen=True)
@@ -82,17 +78,6 @@ class Found:
     notes: tuple[str, ...] = ()
 
 
-@dataclass
-class _Heap:
-    """What the arguments name, before cases have names: (wanted name, path), DICOM files, rows of manifests."""
-
-    files: list[tuple[str, Path]] = field(default_factory=list)
-    broken: list[tuple[Path, str]] = field(default_factory=list)
-    dicom: list[Path] = field(default_factory=list)
-    rows: list[Row] = field(default_factory=list)
-    passed_over: int = 0
-
-
 def find_inputs(
     paths: Sequence[Path],
     preprocessing: Preprocessing,
@@ -109,16 +94,17 @@ def find_inputs(
             `manifest.csv`, or manifests.
         preprocessing: of the model: a 2D model takes every DICOM file as an image of its own.
         known: names that cases have already, by the first half of their fingerprint: they keep them.
-        out: a folder that is not walked into: what is written there is no input.
+        out: a folder of predictions: what is written there is no input.
         keep_ids: call DICOM cases by their paths in column `input`.
         allow_outside: take paths of a manifest that leave its folder.
 
     Raises:
         StudyError: a path is not there or no image, or there is nothing at all.
     """
-    heap = _Heap()
+    ours = () if out is None else (out, out / MASKS, out / PROBABILITIES)  # `out` may be a folder of inputs
+    heap = Heap()
     for path in paths:
-        _look(Path(os.path.abspath(path.expanduser())), heap, preprocessing, out, allow_outside)
+        look(Path(os.path.abspath(path.expanduser())), heap, preprocessing.channels, ours, allow_outside)
     names = Names(known)
     inputs = [_of_file(wanted, path, names) for wanted, path in heap.files]
     inputs += [_of_broken(path, reason, names, keep_ids) for path, reason in heap.broken]
@@ -129,7 +115,7 @@ def find_inputs(
     unique = tuple({found.fingerprint: found for found in inputs}.values())
     if not unique:
         raise StudyError(f"{', '.join(map(str, paths))}: no image here; wanted PNG, JPEG, TIFF, NIfTI or DICOM")
-    return Found(unique, tuple(_notes(heap, seen)))
+    return Found(unique, tuple(notes(heap, seen)))
 
 
 def read_input(found: Input, preprocessing: Preprocessing) -> StoredCase:
@@ -198,63 +184,6 @@ def stored_case(picture: Picture, name: str, preprocessing: Preprocessing, n_fil
     return StoredCase(case, image, None, {}, grid, picture.geometry, mean, std)
 
 
-# ---- looking
-
-
-def _look(path: Path, heap: _Heap, preprocessing: Preprocessing, out: Path | None, allow_outside: bool) -> None:
-    """Put one argument on the heap."""
-    place, uid = split_selection(path)
-    if uid is not None and place.is_dir():
-        chosen = [series for series in scan(list(_walk(place, out))).series if series.uid == uid]
-        if not chosen:
-            raise StudyError(f"{path}: there is no image series of this SeriesInstanceUID in the folder")
-        heap.dicom += [file for series in chosen for file in series.files]
-    elif is_study(path):
-        heap.rows += find_rows(path, preprocessing.channels, allow_outside)
-    elif path.is_dir():
-        for file in _walk(path, out):
-            _sort(file, file.relative_to(path).as_posix(), heap)
-    elif file_format(path) == "dicom":
-        heap.dicom.append(path)
-    else:
-        heap.files.append((without_suffix(place.name) + (f"-{uid}" if uid is not None else ""), path))
-
-
-def _walk(folder: Path, out: Path | None) -> Iterator[Path]:
-    """Files of a folder and of those within it, sorted; hidden ones and what we write ourselves are passed over."""
-    ours = () if out is None else (out, out / MASKS, out / PROBABILITIES)  # `out` may be the folder itself
-    for root, folders, files in os.walk(folder):
-        here = Path(root)
-        folders[:] = sorted(f for f in folders if not f.startswith(".") and here / f not in ours)
-        yield from (here / name for name in sorted(files) if not name.startswith("."))
-
-
-def _sort(file: Path, relative: str, heap: _Heap) -> None:
-    """Put one file of a folder on the heap."""
-    try:
-        kind = file_format(file)
-    except StudyError as error:
-        if file.name.lower().endswith((*_OTHERS, *DICOMS)):
-            heap.broken.append((file, str(error).removeprefix(f"{file}: ")))
-        else:
-            heap.passed_over += 1
-        return
-    if kind == "dicom":
-        heap.dicom.append(file)
-    else:
-        heap.files.append((without_suffix(relative), file))
-
-
-def _notes(heap: _Heap, seen: Scan) -> Iterable[str]:
-    for n, what in (
-        (heap.passed_over, "no image"),
-        (seen.others, "DICOM but no image (a segmentation, a report, ...)"),
-        (seen.copies, "a copy of another DICOM file (the same SOPInstanceUID)"),
-    ):
-        if n:
-            yield f"passed over {n} file{'s' * (n > 1)}: {what}"
-
-
 # ---- cases
 
 
@@ -313,7 +242,7 @@ def _is_dicom(path: Path) -> bool:
 
 def _may_be_dicom(path: Path) -> bool:
     """It is DICOM, or is not there and might have been: its name has the ending of no other format."""
-    return _is_dicom(path) or not split_selection(path)[0].name.lower().endswith(_OTHERS)
+    return _is_dicom(path) or not split_selection(path)[0].name.lower().endswith(OTHERS)
 
 
 def _files_of(path: Path) -> list[Path]:
