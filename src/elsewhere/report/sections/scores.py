@@ -12,6 +12,8 @@ from elsewhere.report.charts import Span, forest
 from elsewhere.report.charts.forest import reach
 from elsewhere.report.sections.view import DISTANCES, PIXELS, View, estimands
 
+NAN = math.nan
+
 CHOSEN = {
     "source-val": "Models were selected on the validation patients of the development sites.",
     "last": "The model is that after the last step.",
@@ -147,10 +149,8 @@ def _span(view: View, method: str, models: Interval, training: Interval) -> Span
 
 
 def _new_site(view: View, one: OverallScore) -> Span:
-    wide = (one.new_site.lo, one.new_site.hi)
-    return Span(
-        one.method, view.colours.get(one.method, 7), *[math.nan] * 3, limits(one.new_site, view.digits - 1), wide
-    )
+    text = limits(one.new_site, view.digits - 1)
+    return Span(one.method, view.colours.get(one.method, 7), NAN, NAN, NAN, text, (one.new_site.lo, one.new_site.hi))
 
 
 def _seeds(view: View) -> Table:
