@@ -31,7 +31,7 @@ from elsewhere.benchmark.local_material import Material
 from elsewhere.benchmark.record import versions
 from elsewhere.benchmark.scoring import Extras, case_rows, prediction_row
 from elsewhere.benchmark.sheets import CASE_COLUMNS, CASES, HELD_OUT, PREDICTIONS
-from elsewhere.benchmark.spec import slug
+from elsewhere.benchmark.spec import REFERENCE, slug
 from elsewhere.benchmark.summary import METRIC_NAMES, Cell
 from elsewhere.benchmark.tables import ALL, COLUMNS, PART, RESULTS, result_rows
 from elsewhere.errors import RunError, SettingsError, StudyError
@@ -112,6 +112,8 @@ def run_evaluation(
 
         exam = exam_of_model(Path(str(model)), opened, cases, changes, folder, extras, trust)
     method = name or ("predictions" if predictions is not None else str(exam.about["name"]))
+    if method == REFERENCE:
+        raise SettingsError(f"{method}: is what the network trained within a site is called; choose another --name")
     if local is not None:
         local.check(exam)
     with folder_lock(out, "an evaluation"):

@@ -104,7 +104,7 @@ def _differs(mask: NDArray[Any], probabilities: NDArray[np.float32]) -> bool:
     """A mask is not that of its probabilities."""
     likeliest = probabilities.argmax(axis=0)
     foreground = np.count_nonzero((mask > 0) | (likeliest > 0))
-    return np.count_nonzero(mask != likeliest) > DIFFERS * foreground
+    return bool(np.count_nonzero(mask != likeliest) > DIFFERS * foreground)
 
 
 @dataclass(frozen=True)

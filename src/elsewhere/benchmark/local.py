@@ -199,5 +199,5 @@ def print_local(console: Console, summary: pd.DataFrame, asked: Local) -> None:
 def _change(row: Any) -> str:
     if math.isnan(row["change"]):
         return "undefined"
-    interval = "" if math.isnan(row["change_lo"]) else f" \\[{row['change_lo']:+.2f}, {row['change_hi']:+.2f}]"
+    interval = "" if math.isnan(row["change_lo"]) else f" \\[{row['change_lo']:+.3f}, {row['change_hi']:+.3f}]"
     return f"{row['change']:+.3f}{interval}"

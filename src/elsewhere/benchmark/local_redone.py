@@ -6,9 +6,10 @@
 | threshold, segmentation | mean Dice on them, of P(not background) | 0.5 | `dice` of any foreground |
 | temperature | negative log likelihood on them | 1 | `nll`, `brier`, `ece` |
 
-The model's own temperature, where it has one, is applied before all this. Voxels stand for a segmentation's
-temperature: a sample of each case, every case weighing 1. Where the local patients cannot decide (one class only; no
-wrong label, by which no temperature is likeliest) everything stays as it is, which is what one would do.
+The model's own temperature, where it has one, is applied before all this. With more than two classes, 0.5 only comes
+near a segmentation as it is, the most probable class. Voxels stand for a segmentation's temperature: a sample of each
+case. Choosing, every local patient weighs 1; judging, every case. Where the local patients cannot decide (one class
+only; no wrong label, by which no temperature is likeliest) everything stays as it is, which is what one would do.
 """
 
 from __future__ import annotations
