@@ -18,7 +18,19 @@ from typing import Any, Literal
 import numpy as np
 from scipy import optimize, stats
 
-from coverage_worlds import World, classified, crossed, dice, halves, held, own_patients, run_scores, several_cases
+from coverage_worlds import (
+    World,
+    classified,
+    crossed,
+    dice,
+    halves,
+    held,
+    own_patients,
+    run_scores,
+    several_cases,
+    true_share,
+    two_models,
+)
 from elsewhere.evidence import (
     Interval,
     RunScores,
@@ -32,10 +44,23 @@ from elsewhere.evidence import (
     probability_of_being_better,
     set_interval,
 )
+from elsewhere.evidence.intervals import resampled
+from elsewhere.evidence.judged import JudgedSets
 from elsewhere.evidence.permutation import sign_flip
 
 LEVEL = 0.95
 FORMS: tuple[Literal["expanded", "percentile"], ...] = ("expanded", "percentile")
+SHARES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "balanced_accuracy": "balanced accuracy",
+    "f1": "F1",
+}
+"""Metrics that are shares, in a table."""
+
+AREAS = (0.85, 0.95)
+"""AUROCs of the models of that table."""
+
 SWAPS = 999
 """Drawn a test: a test's level does not depend on it, only its power and p's exactness do."""
 
@@ -123,26 +148,76 @@ def _share(found: Sequence[Interval], truth: float) -> str:
 
 def models(n: int) -> None:
     """These models at this site: one model, patients drawn."""
-    n, truth = n // 2, 0.85
+    n = n // 4
 
     def row(patients: int) -> list[object]:
-        intervals: list[list[Interval]] = [[] for _ in range(4)]
+        means: dict[str, list[Interval]] = {form: [] for form in FORMS}
+        plain: list[Interval] = []
+        sets: dict[tuple[float, str], list[Interval]] = {(area, what): [] for area in AREAS for what in SHARES}
         for i in range(n):
             generator = np.random.default_rng([4, patients, i])
             values = generator.beta(8, 2, size=patients)
-            p, target = classified(generator, truth, 1, patients, luck=0.0)
-            for j, form in enumerate(FORMS):
-                intervals[j].append(patient_interval(values, range(patients), n_boot=1000, method=form))
-                intervals[2 + j].append(set_interval(p, target, range(patients), "auroc", n_boot=1000, method=form))
-        return [patients, *(_share(found, of) for found, of in zip(intervals, (0.8, 0.8, truth, truth), strict=True))]
+            for form in FORMS:
+                means[form].append(patient_interval(values, range(patients), n_boot=1000, method=form))
+            drawn = {area: classified(generator, area, 1, patients, luck=0.0) for area in AREAS}
+            plain.append(set_interval(*drawn[AREAS[0]], range(patients), "auroc", n_boot=1000, method="expanded"))
+            for (area, what), found in sets.items():
+                found.append(set_interval(*drawn[area], range(patients), what))
+        return [
+            patients,
+            *(_share(found, 0.8) for found in means.values()),
+            _share(plain, AREAS[0]),
+            *(_share(found, true_share(what, area)) for (area, what), found in sets.items()),
+        ]
 
     table(
-        "**These models at this site**: coverage of `patient_interval` and `set_interval` (1000 resamples), one model. "
-        "In brackets: % of simulations without an interval, as a class is missing in too many resamples.",
+        "**These models at this site**: coverage of `patient_interval` and `set_interval` (1000 resamples), one model, "
+        'one case a patient, 40 % positive. Resampled: method "expanded"; else Wilson\'s with as many cases as the set '
+        "is worth. In brackets: % of simulations without an interval.",
         n,
-        ["patients", *(f"{what}, {form}" for what in ("Dice-like", "AUROC 0.85") for form in FORMS)],
+        [
+            "patients",
+            *(f"Dice-like, {form}" for form in FORMS),
+            f"AUROC {AREAS[0]}, resampled",
+            *(f"{name}{f' {area}' if what == 'auroc' else ''}" for area in AREAS for what, name in SHARES.items()),
+        ],
         (row(patients) for patients in (5, 10, 20, 50, 100)),
     )
+
+
+def differences(n: int) -> None:
+    """The same for the difference of two models, whose scores of a patient are alike."""
+    n, pairs, alike = n // 4, ((0.85, 0.85), (0.9, 0.8), (0.99, 0.95)), (0.5, 0.9)
+
+    def cell(patients: int, pair: tuple[float, float], shared: float) -> str:
+        ours, plain = [], []
+        for i in range(n):
+            generator = np.random.default_rng([11, patients, round(100 * pair[0]), round(10 * shared), i])
+            p, target = two_models(generator, pair, patients, shared)
+            both = compare_sets(p[:1], p[1:], target, range(patients), "auroc", n_boot=1)
+            ours.append(Interval(both.difference, both.models_lo, both.models_hi, patients, patients))
+            plain.append(resampled_difference(p, target))
+        return f"{_share(ours, pair[0] - pair[1])} / {_share(plain, pair[0] - pair[1])}"
+
+    table(
+        "**Difference of two models' AUROC at this site**: coverage of the interval of `compare_sets` for these "
+        "models / of expanded percentiles of 500 resamples. In brackets: % of simulations without an interval. "
+        "Columns: the two AUROCs, and the correlation of the two models' scores within a class.",
+        n,
+        ["patients", *(f"{one} and {two}, {shared}" for one, two in pairs for shared in alike)],
+        ((p, *(cell(p, pair, shared) for pair in pairs for shared in alike)) for p in (5, 10, 20, 50)),
+    )
+
+
+def resampled_difference(p: Any, target: Any) -> Interval:
+    """What `compare_sets` does with metrics that are no shares."""
+    patients = len(target)
+    one, two = (JudgedSets.of(of, target, range(patients), "auroc") for of in p)
+
+    def difference(weights: Any) -> Any:
+        return (one.scores(weights) - two.scores(weights))[0]
+
+    return resampled(difference, patients, patients, patients, 500, LEVEL, 0, "expanded")
 
 
 def level(n: int) -> None:
@@ -309,6 +384,7 @@ def better(n: int) -> None:
 
 TABLES: dict[str, Callable[[int], None]] = {
     "models": models,
+    "differences": differences,
     "method": method,
     "harder": harder,
     "sites": sites,

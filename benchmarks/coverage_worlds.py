@@ -97,11 +97,41 @@ def classified(
     Runs differ in how far they set the classes apart.
     """
     target = (np.arange(patients) < round(positives * patients)).astype(int)
-    noise = 0.5
-    apart = stats.norm.ppf(truth) * np.sqrt(2 * (1 + noise**2) + luck**2)
+    apart = stats.norm.ppf(truth) * np.sqrt(2 * (1 + NOISE**2) + luck**2)
     far = apart + luck * generator.normal(size=(runs, 1))
-    score = generator.normal(size=patients) + noise * generator.normal(size=(runs, patients)) + (target - 0.5) * far
+    score = generator.normal(size=patients) + NOISE * generator.normal(size=(runs, patients)) + (target - 0.5) * far
     p = special.expit(score)
+    return np.stack([1 - p, p], -1), target
+
+
+NOISE = 0.5
+"""Standard deviation of what a run adds to a patient's score of standard deviation 1."""
+
+
+def true_share(metric: str, truth: float, positives: float = 0.4) -> float:
+    """What a metric of `classified` without luck is of all patients, where the AUROC is `truth`."""
+    apart = stats.norm.ppf(truth) * np.sqrt(2)  # in standard deviations of a class
+    if metric == "auroc":
+        return truth
+    if metric == "average_precision":
+        recall = (np.arange(100_000) + 0.5) / 100_000
+        false = stats.norm.sf(stats.norm.isf(recall) + apart)  # share of the negatives above the same threshold
+        return float(np.mean(positives * recall / (positives * recall + (1 - positives) * false)))
+    right = float(stats.norm.cdf(apart / 2))  # of either class: the threshold is half way
+    if metric == "balanced_accuracy":
+        return right
+    assert metric == "f1", metric
+    return 2 * positives * right / (2 * positives * right + 1 - right)
+
+
+def two_models(
+    generator: np.random.Generator, truths: tuple[float, float], patients: int, shared: float, positives: float = 0.4
+) -> tuple[Array, Array]:
+    """Probabilities (2, patients, 2) and target of two models of such AUROCs, whose scores are correlated."""
+    target = (np.arange(patients) < round(positives * patients)).astype(int)
+    own = np.sqrt(1 - shared) * generator.normal(size=(2, patients))
+    score = np.sqrt(shared) * generator.normal(size=patients) + own
+    p = special.expit(score + stats.norm.ppf(truths)[:, None] * np.sqrt(2) * target)
     return np.stack([1 - p, p], -1), target
 
 

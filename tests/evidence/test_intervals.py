@@ -68,7 +68,8 @@ def test_accuracy_as_a_mean_and_as_a_set_metric_is_one_interval() -> None:
     p, y = classified(50)
     patients = np.arange(50) // 2
     right = (p[0].argmax(1) == y).astype(float)
-    assert patient_interval(right, patients, seed=3) == set_interval(p, y, patients, "accuracy", seed=3)
+    as_set = set_interval(p, y, patients, "accuracy", seed=3, method="expanded")
+    assert patient_interval(right, patients, seed=3) == as_set
 
 
 @pytest.mark.parametrize(("n", "least", "most"), [(8, 0.90, 0.985), (30, 0.91, 0.985)])
@@ -106,10 +107,10 @@ def test_the_expanded_interval_is_wider_and_tends_to_the_percentiles() -> None:
 
 def test_a_seed_gives_one_interval_in_any_block_size(monkeypatch: pytest.MonkeyPatch) -> None:
     p, y = classified(30)
-    found = set_interval(p, y, range(30), "auroc", n_boot=100, seed=1)
-    assert found != set_interval(p, y, range(30), "auroc", n_boot=100, seed=2)
+    found = set_interval(p, y, range(30), "brier", n_boot=100, seed=1)
+    assert found != set_interval(p, y, range(30), "brier", n_boot=100, seed=2)
     monkeypatch.setattr(module, "BLOCK", 70)
-    assert found == set_interval(p, y, range(30), "auroc", n_boot=100, seed=1)
+    assert found == set_interval(p, y, range(30), "brier", n_boot=100, seed=1)
 
 
 def same(found: Interval, wanted: tuple[Any, ...]) -> None:
@@ -136,7 +137,7 @@ def test_too_often_undefined_is_no_interval() -> None:
     p, y = classified(10)
     y[:] = 0
     y[3] = 1  # absent from (1 - 1/10)^10 = 35 % of the resamples
-    found = set_interval(p, y, range(10), "auroc")
+    found = set_interval(p, y, range(10), "auroc", method="expanded")
     assert math.isnan(found.lo)
     assert math.isnan(found.hi)
     assert not math.isnan(found.value)
@@ -166,9 +167,13 @@ def test_models_may_have_cases_of_their_own() -> None:
     assert (found.n_cases, found.n_patients) == (as_mean.n_cases, as_mean.n_patients) == (39, 20)
 
 
-def test_all_patients_alike_is_a_point() -> None:
-    found = patient_interval([1.0] * 5, range(5))
-    assert (found.value, found.lo, found.hi) == (1, 1, 1)
+@pytest.mark.parametrize("value", [1.0, 0.0, 0.1, -0.7])  # 0.1 summed in another order is not 0.1
+def test_all_patients_alike_is_no_interval(value: float) -> None:
+    for method in ("expanded", "percentile"):
+        found = patient_interval(np.full((3, 7), value), range(7), method=method)
+        same(found, (value, NAN, NAN, 7, 7, module.NO_VARIATION))
+    p, y = np.tile([0.9, 0.1], (8, 1)), np.zeros(8)
+    same(set_interval(p, y, range(8), "brier"), (0.01, NAN, NAN, 8, 8, module.NO_VARIATION))
 
 
 @pytest.mark.parametrize(

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
+from made_up_material import segmentation
 from scipy import stats
 
 from elsewhere.errors import SettingsError
@@ -19,8 +21,12 @@ from elsewhere.evidence import (
     probability_of_being_better,
     set_scores,
 )
+from elsewhere.evidence.findings_comparisons import Comparisons, comparisons
+from elsewhere.evidence.findings_material import HELD_OUT
+from elsewhere.evidence.findings_scores import runs_of
+from elsewhere.evidence.intervals import NO_VARIATION
 from elsewhere.evidence.permutation import sign_flip
-from elsewhere.evidence.runs import NO_VARIATION, ONE_RUN
+from elsewhere.evidence.runs import ONE_RUN
 
 
 def two_methods(seeds: int, n: int, gain: float = 0.0, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -96,6 +102,29 @@ def test_what_cannot_be_said_is_not_said() -> None:
     assert undefined.reason == "undefined for these cases"
 
 
+def test_it_says_where_no_p_could_be_small_enough() -> None:
+    """Too few patients, too few who differ, or too many tests for Holm's first step."""
+    method, base = two_methods(3, 8, gain=1)
+    assert compare(method, base, range(8), hypotheses=6).reason is None  # 2 / 2^8 < 0.05 / 6
+    few = compare(method, base, range(8), hypotheses=10)
+    assert few.reason == (
+        "8 patients: no p below 0.00781 is possible, where Holm's correction of 10 tests begins at 0.005"
+    )
+    right = np.zeros((1, 40))
+    right[0, :3] = 1
+    alike = compare(np.repeat(right, 2, axis=0), np.zeros((2, 40)), range(40))
+    assert alike.p == pytest.approx(0.25, abs=0.02)
+    assert alike.reason == "3 of 40 patients differ: no p below 0.25 is possible"
+    assert compare(*two_methods(2, 40), range(40), hypotheses=500).reason is None
+
+
+def test_a_difference_that_all_patients_share_has_no_interval() -> None:
+    found = compare(np.full((2, 9), 0.9), np.full((2, 9), 0.7), range(9))
+    assert found.reason == NO_VARIATION
+    assert math.isnan(found.models_lo)
+    assert found.p == 2 / 2**9
+
+
 def test_shapes_that_do_not_fit_are_refused() -> None:
     with pytest.raises(SettingsError, match=r"base must be like method, \(2, 4\), found \(3, 4\)"):
         compare(np.zeros((2, 4)), np.zeros((3, 4)), range(4))
@@ -152,3 +181,28 @@ def test_p_is_of_the_models_as_they_are() -> None:
     assert found.lo < 0 < found.hi
     assert found.models_lo > 0
     assert found.better < 0.9
+
+
+def over_two_sites(method: np.ndarray, base: np.ndarray, seeds: tuple[int, ...]) -> Comparisons:
+    """(sites, seeds, cases) Dice; `seeds` of the method, 0, 1, ... of the base."""
+    judged = {}
+    for site, one, two in zip("AB", method, base, strict=True):
+        judged["erm", site] = {HELD_OUT: segmentation(two, site)}
+        judged["m", site] = {HELD_OUT: replace(segmentation(one, site), seeds=seeds)}
+    return comparisons(judged, [], runs_of(judged, "dice"), "AB", "dice")
+
+
+def test_over_sites_only_the_same_seeds_are_paired() -> None:
+    """Some runs are not finished: seeds 1 and 2 of the method, 0 and 1 of ERM."""
+    method, base = np.random.default_rng(0).uniform(0.5, 1, size=(2, 2, 2, 9))
+    (found,) = over_two_sites(method, base, (1, 2)).over_sites
+    assert found.mean.value == pytest.approx((method[:, 0] - base[:, 1]).mean())
+    assert found.new_site.reason == "not the same seeds and cases at every site"
+    (whole,) = over_two_sites(method, base, (0, 1)).over_sites
+    assert whole.mean.value == pytest.approx((method - base).mean())
+
+
+def test_a_difference_that_all_patients_share_is_told() -> None:
+    """There is nothing to resample, but the test has no doubt."""
+    told = over_two_sites(np.full((2, 2, 12), 0.9), np.full((2, 2, 12), 0.7), (0, 1)).contrasts
+    assert [one.verdict for one in told] == ["better", "better"]

@@ -21,7 +21,8 @@ from elsewhere.evidence import (
     method_set_interval,
     set_scores,
 )
-from elsewhere.evidence.runs import NO_VARIATION, ONE_PATIENT, ONE_RUN, decompose
+from elsewhere.evidence.intervals import NO_VARIATION, UNDEFINED_WITHOUT
+from elsewhere.evidence.runs import ONE_PATIENT, ONE_RUN, decompose
 from elsewhere.tasks.classification_metrics import score_classification
 from reference.inference_reference import delong_variance, leave_one_out, mean_squares
 
@@ -161,6 +162,27 @@ def test_between_bounds_the_interval_is_on_the_logit_scale() -> None:
     assert (wide.lo, wide.hi) == pytest.approx((10 * bounded.lo, 10 * bounded.hi))
 
 
+def test_a_distance_is_not_below_0() -> None:
+    values = np.array([[4.0, 5.0, 2.0, 9.0], [14.0, 12.0, 20.0, 11.0]])
+    plain, cut = method_interval(values, range(4)), method_interval(values, range(4), bounds=(0, math.inf))
+    assert plain.lo < 0
+    assert (cut.value, cut.lo, cut.hi) == (plain.value, 0, plain.hi)
+
+
+def test_a_brier_score_of_three_classes_may_be_above_1() -> None:
+    """It is a sum over classes: at most 2."""
+    generator = np.random.default_rng(0)
+    target = np.arange(12) % 3
+    p = generator.dirichlet(np.ones(3), size=(3, 12)) / 5 + 0.8 * np.eye(3)[(target + 1) % 3]  # surely wrong
+    found = method_set_interval(p, target, range(12), "brier")
+    squares = ((p - np.eye(3)[target]) ** 2).sum(-1)
+    wanted = method_interval(squares, range(12), bounds=(0, 2))
+    assert found.value > 1.2
+    assert (found.lo, found.hi) == pytest.approx((wanted.lo, wanted.hi))
+    assert found.reason is None
+    assert method_set_interval(p[..., :2] / p[..., :2].sum(-1, keepdims=True), target % 2, range(12), "brier").hi < 1
+
+
 def held(draw: Any, truth: float, n: int = 500, bounds: tuple[float, float] | None = None) -> float:
     intervals = [interval_of(draw(np.random.default_rng([7, i])), bounds=bounds) for i in range(n)]
     return float(np.mean([one.lo <= truth <= one.hi for one in intervals]))
@@ -252,9 +274,11 @@ def test_where_there_is_no_interval_it_says_why() -> None:
         (method_interval(crossed(1, 5), range(5)), ONE_RUN),
         (method_interval(crossed(3, 4), ["a"] * 4), ONE_PATIENT),
         (method_interval(np.ones((3, 4)), range(4)), NO_VARIATION),
+        (method_interval(np.full((3, 7), 0.8), range(7)), NO_VARIATION),  # sums of 0.8 round
+        (method_interval(np.array([[0.81], [0.8], [0.79]]) * np.ones(11), range(11)), NO_VARIATION),
         (method_interval(np.full((2, 3), np.nan), range(3)), "no case"),
         (method_interval([[1, 2], [np.nan, np.nan]], range(2)), "undefined for these cases"),
-        (method_set_interval(p, y, range(8), "auroc"), "undefined without one of its patients"),
+        (method_set_interval(p, y, range(8), "auroc"), UNDEFINED_WITHOUT),
     ]
     for found, reason in cases:
         assert found.reason == reason
@@ -262,6 +286,20 @@ def test_where_there_is_no_interval_it_says_why() -> None:
         assert math.isnan(found.hi)
         assert found.estimand == THIS_METHOD
     assert cases[0][0].error == pytest.approx(stats.sem(crossed(1, 5)[0]))
+
+
+def test_two_patients_of_a_class_do_not_tell_how_sure_an_auroc_is() -> None:
+    """200 images of two of 42 patients: t of 41 degrees of freedom would be far too sure."""
+    target, owner = np.repeat([1, 0], [200, 40]), np.r_[np.arange(200) % 2, np.arange(2, 42)]
+    score = np.random.default_rng(0).normal(size=(3, 240)) + target
+    found = method_set_interval(np.stack([-score, score], -1), target, owner, "auroc")
+    assert not math.isnan(found.value)
+    assert math.isnan(found.lo)
+    assert found.reason == UNDEFINED_WITHOUT
+    again = method_set_interval(
+        np.stack([-score, score], -1), target, np.r_[np.arange(200) % 3 + 50, owner[200:]], "auroc"
+    )
+    assert again.reason is None
 
 
 def test_what_makes_no_sense_is_refused() -> None:

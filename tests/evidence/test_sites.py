@@ -20,6 +20,8 @@ from elsewhere.evidence import (
     patient_interval,
     sentence,
 )
+from elsewhere.evidence.runs import ONE_PATIENT
+from elsewhere.evidence.sites import ALIKE
 from reference.inference_reference import prediction_by_draws
 
 VALUES = np.array([0.81, 0.74, 0.9, 0.62, 0.77, 0.85])
@@ -78,9 +80,16 @@ def test_it_holds_a_further_site(share: float) -> None:
     assert held / 400 >= 0.92
 
 
-def test_sites_that_are_all_alike_and_exact_are_a_point() -> None:
-    found = new_site_interval(np.full(5, 0.7), np.zeros(5))
-    assert (found.value, found.lo, found.hi) == pytest.approx((0.7, 0.7, 0.7))
+def test_sites_that_are_all_alike_and_exact_say_nothing_of_another() -> None:
+    """Five sites where everybody was judged right: what is not seen is no certainty."""
+    for value in (0.7, 1.0, 0.0):
+        found = new_site_interval(np.full(5, value), np.zeros(5))
+        assert found.value == pytest.approx(value)
+        assert math.isnan(found.lo)
+        assert math.isnan(found.hi)
+        assert found.reason == ALIKE
+    right = {site: mean_scores(np.ones((3, 8)), [f"{site}{i}" for i in range(8)]) for site in "abcde"}
+    assert over_sites(right, bounds=(0, 1)).new_site.reason == ALIKE
     wide = new_site_interval(np.full(5, 0.7), np.full(5, 0.1))
     assert wide.hi - wide.lo == pytest.approx(2 * 1.96 * 0.1 / math.sqrt(5), rel=1e-3)  # tau^2 is 0 throughout
     cut, whole = (new_site_interval(VALUES, np.zeros(6), bounds=bounds) for bounds in ((0, 1), None))
@@ -130,6 +139,16 @@ def test_a_site_without_a_score_leaves_no_worst() -> None:
     found = over_sites(some)
     assert found.worst == ""
     assert math.isnan(found.mean.value)
+    assert found.new_site.reason == "score or its error unknown at 1 of 6 held-out sites"
+
+
+def test_a_site_of_one_patient_has_no_known_error() -> None:
+    """Its training runs differ by less than its patients would; that alone is not its error."""
+    some = scores()
+    some["site 1"] = mean_scores(np.array([[0.7, 0.8], [0.72, 0.8], [0.71, 0.81]]), ["a", "a"])
+    found = over_sites(some)
+    assert found.mean.reason == ONE_PATIENT
+    assert math.isnan(found.new_site.lo)
     assert found.new_site.reason == "score or its error unknown at 1 of 6 held-out sites"
 
 

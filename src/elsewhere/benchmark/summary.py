@@ -209,8 +209,8 @@ def _caption(
     cells = [cell for row in rows for cell in (*row.cells.values(), row.mean, row.home) if cell is not None]
     if any(math.isnan(cell.lo) and not math.isnan(cell.value) for cell in cells):
         lines.append(
-            "no interval: one patient, or so few patients of a class that the metric is undefined in more than 10 % of "
-            "the resamples; a mean over sites has none where one of them has none."
+            "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined in "
+            "more than 10 % of the resamples; a mean over sites has none where one of them has none."
         )
     if any(row.home is not None for row in rows):
         lines.append("home: in-domain test, unseen patients of the development sites, mean over folds.")

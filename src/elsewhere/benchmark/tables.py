@@ -21,7 +21,7 @@ from elsewhere.benchmark.sheets import CALIBRATING, CASES, PREDICTIONS, PROBABIL
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
 from elsewhere.files import atomic
-from elsewhere.tasks.classification_metrics import METRICS, Metric
+from elsewhere.tasks.classification_metrics import METRICS
 
 RESULTS = "results.csv"
 
@@ -141,30 +141,26 @@ def _set_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str,
     stack = np.stack([table[columns].to_numpy(dtype=float) for table in by_seed])
     parts = np.stack([table[PART].fillna(0).to_numpy(dtype=int) for table in by_seed])
     target, patients = first[TARGET].to_numpy(), first["patient"].to_numpy()
-    for name, metric in [*((m, METRICS[m]) for m in METRICS), *_per_class(names)]:
-        who, what = (ALL, name) if isinstance(name, str) else name
-        for seed, some, of in [*zip(seeds, stack[:, None], parts[:, None], strict=True), (ALL, stack, parts)]:
+    questions = [(ALL, metric, stack, target) for metric in METRICS]
+    for who, what, said, truth in [*questions, *_per_class(names, stack, target)]:
+        for seed, some, of in [*zip(seeds, said[:, None], parts[:, None], strict=True), (ALL, said, parts)]:
             groups = of if what in RANKING else None
-            found = set_interval(some, target, patients, metric, groups=groups, n_boot=RESAMPLES)
+            found = set_interval(some, truth, patients, what, groups=groups, n_boot=RESAMPLES)
             yield _row({**key, "class": who, "metric": what}, seed, found)
 
 
-def _per_class(names: Sequence[str]) -> Iterator[tuple[tuple[str, str], Metric]]:
-    """Each class against the rest; with two classes that says nothing new."""
+def _per_class(
+    names: Sequence[str], stack: NDArray[Any], target: NDArray[Any]
+) -> Iterator[tuple[str, str, NDArray[Any], NDArray[Any]]]:
+    """Each class against the rest: name, metric, probabilities, target. With two classes that says nothing new."""
     if len(names) < 3:
         return
     for index, name in enumerate(names):
-        for metric in ("auroc", "average_precision", "f1"):
-            yield (name, metric), _against_rest(METRICS[metric], index, ranked=metric != "f1")
-
-
-def _against_rest(metric: Metric, index: int, *, ranked: bool) -> Metric:
-    def of_class(p: NDArray[Any], y: NDArray[Any], weights: NDArray[Any]) -> NDArray[np.float64]:
         # Ranking metrics look at the probability, the others at the label that was given.
-        one = p[:, index] if ranked else (p.argmax(1) == index).astype(float)
-        return metric(np.stack([1 - one, one], axis=1), (y == index).astype(np.int64), weights)
-
-    return of_class
+        given = np.where(np.isnan(stack).any(axis=-1), np.nan, stack.argmax(axis=-1) == index)
+        for metric in ("auroc", "average_precision", "f1"):
+            one = stack[..., index] if metric in RANKING else given
+            yield name, metric, np.stack([1 - one, one], axis=-1), (target == index).astype(np.int64)
 
 
 def _row(key: Mapping[str, Any], seed: Any, found: Interval) -> dict[str, Any]:

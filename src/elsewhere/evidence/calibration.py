@@ -32,8 +32,9 @@ from numpy.typing import NDArray
 from scipy.special import ndtr
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.intervals import UNDEFINED_AT_MOST, Interval, drawn_weights, percentile_levels
+from elsewhere.evidence.intervals import Interval, drawn_weights, percentile_levels
 from elsewhere.evidence.judged import Patients, owners
+from elsewhere.evidence.run_scores import UNDEFINED_AT_MOST
 from elsewhere.evidence.shares import share
 from elsewhere.tasks.classification_metrics import ECE_BINS, checked
 

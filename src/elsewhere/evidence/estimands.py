@@ -2,7 +2,7 @@
 
 | estimand | what varies | form |
 |---|---|---|
-| `THESE_MODELS` | patients of the site | patients resampled (`intervals`) |
+| `THESE_MODELS` | patients of the site | patients resampled, or Wilson's (`intervals`) |
 | `THIS_METHOD` | patients of the site, and training runs | decomposition, each part with its own t (`runs`) |
 | `NEW_SITE` | sites, besides | random-effects prediction (`sites`), from 5 held-out sites on |
 
@@ -17,8 +17,8 @@ NEW_SITE = "this method at a site like these"
 
 _SAYS = {
     THESE_MODELS: (
-        "patients resampled within the site, the models as they were trained; other seeds, other training data and "
-        "other sites are not in it"
+        "other patients of the site, the models as they were trained; other seeds, other training data and other sites "
+        "are not in it"
     ),
     THIS_METHOD: (
         "other patients of the site, and other training runs (seeds: split of the development patients, initial "

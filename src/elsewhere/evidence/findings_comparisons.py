@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
+from numpy.typing import NDArray
 
 from elsewhere.evidence.estimands import NEW_SITE, THESE_MODELS, THIS_METHOD
-from elsewhere.evidence.findings_material import BASELINE, HELD_OUT, LOWER_IS_BETTER, REFERENCE, Judged
+from elsewhere.evidence.findings_material import BASELINE, HELD_OUT, LOWER_IS_BETTER, RANKING, REFERENCE, Judged
 from elsewhere.evidence.findings_scores import Groups, Runs, Score, mean_of
-from elsewhere.evidence.intervals import Interval
+from elsewhere.evidence.intervals import NO_VARIATION, Interval
 from elsewhere.evidence.paired import Comparison, compare, compare_sets
 from elsewhere.evidence.permutation import holm
 from elsewhere.evidence.sites import mean_ranks, over_sites
@@ -33,7 +34,8 @@ class Contrast:
         p: of the sign-flip permutation test over patients.
         p_holm: corrected for all methods and sites of the table.
         verdict: "better", "worse" where p_holm <= LEVEL and there is an interval for these models (without one there
-            are too few patients of a class, whatever the test says); otherwise "not told apart".
+            are too few patients of a class, whatever the test says; but for one difference that all patients share);
+            otherwise "not told apart".
         better: probability of being better, as `evidence.paired` defines it.
         permutations, exact: of the test.
         reason: why there is no p, or None.
@@ -133,7 +135,8 @@ def comparisons(
         told(method, site, one, float(p), metric) for (method, site), one, p in zip(pairs, raw, corrected, strict=True)
     )
     ranks = _ranks(scores, sites, metric)
-    return Comparisons(BASELINE, made, _over_sites(made, runs, sites, ranks), ranks, len(pairs))
+    paired = {pair for pair in pairs if _alike(judged[pair][HELD_OUT], judged[BASELINE, pair[1]][HELD_OUT])}
+    return Comparisons(BASELINE, made, _over_sites(made, runs, paired, sites, ranks), ranks, len(pairs))
 
 
 def contrast(method: Judged, base: Judged, metric: str, *, hypotheses: int = 1) -> Comparison:
@@ -153,8 +156,21 @@ def contrast(method: Judged, base: Judged, metric: str, *, hypotheses: int = 1) 
         nothing = np.full((1, len(method.cases)), np.nan)  # the metric of the cases was not written
         return compare(nothing, nothing, method.patients, hypotheses=hypotheses, higher_is_better=better)
     return compare_sets(
-        method.probabilities, base.probabilities, method.target, method.patients, metric, hypotheses=hypotheses
+        method.probabilities,
+        base.probabilities,
+        method.target,
+        method.patients,
+        metric,
+        hypotheses=hypotheses,
+        groups=_one_network_each(method, base) if metric in RANKING else None,
     )
+
+
+def _one_network_each(method: Judged, base: Judged) -> NDArray[np.int64] | None:
+    """(S, N) groups of cases that one network judged on each side, where one is a reference; None where none is."""
+    if not (method.parts.any() or base.parts.any()):
+        return None
+    return np.asarray(method.parts * (base.parts.max(initial=0) + 1) + base.parts)
 
 
 def common(method: Judged, base: Judged) -> tuple[Judged, Judged]:
@@ -170,10 +186,16 @@ def common(method: Judged, base: Judged) -> tuple[Judged, Judged]:
     return method.only(keep), base.only(np.array([place[method.cases[i]] for i in keep], dtype=np.int64))
 
 
+def _alike(method: Judged, base: Judged) -> bool:
+    """The same seeds on the same cases: what differs is paired as it stands."""
+    return method.seeds == base.seeds and set(method.cases) == set(base.cases)
+
+
 def told(method: str, site: str, one: Comparison, p_holm: float, metric: str) -> Contrast:
     """A comparison with its corrected p, and what may be said of it."""
     verdict = "not told apart"
-    if p_holm <= LEVEL and not math.isnan(one.models_lo):  # the first is False for NaN
+    known = not math.isnan(one.models_lo) or one.reason == NO_VARIATION  # the same difference for every patient
+    if p_holm <= LEVEL and known:  # the first is False for NaN
         up = one.difference > 0
         verdict = "better" if up != (metric in LOWER_IS_BETTER) else "worse"
     sizes = one.n_cases, one.n_patients
@@ -193,7 +215,11 @@ def told(method: str, site: str, one: Comparison, p_holm: float, metric: str) ->
 
 
 def _over_sites(
-    contrasts: Sequence[Contrast], runs: Runs, sites: Sequence[str], ranks: Mapping[str, float]
+    contrasts: Sequence[Contrast],
+    runs: Runs,
+    paired: Collection[tuple[str, str]],
+    sites: Sequence[str],
+    ranks: Mapping[str, float],
 ) -> tuple[OverallContrast, ...]:
     made = []
     for method in dict.fromkeys(one.method for one in contrasts):
@@ -204,10 +230,10 @@ def _over_sites(
         differences = {
             site: one - other
             for site, (one, other) in pairs.items()
-            if one is not None and other is not None and one.n_runs == other.n_runs
+            if one is not None and other is not None and (method, site) in paired
         }
         mean = mean_of([mine[site].models for site in sites])
-        new_site = Interval(NAN, NAN, NAN, 0, 0, "not the same seeds at every site", NEW_SITE)
+        new_site = Interval(NAN, NAN, NAN, 0, 0, "not the same seeds and cases at every site", NEW_SITE)
         if len(differences) == len(sites):
             found = over_sites(differences)
             mean, new_site = (mean if math.isnan(found.mean.lo) else found.mean), found.new_site

@@ -117,7 +117,7 @@ def scores(results: pd.DataFrame, runs: Runs, metric: str, selection: str) -> li
         if row is None:
             return None
         lo, hi, n = float(row["lo"]), float(row["hi"]), (int(row["n_cases"]), int(row["n_patients"]))
-        reason = None if not math.isnan(lo) else "one patient, or too few of a class to resample"
+        reason = None if not math.isnan(lo) else "one patient, too few of a class, or all patients score alike"
         return Interval(float(row["value"]), lo, hi, *n, reason, THESE_MODELS)
 
     made = []
@@ -209,8 +209,8 @@ def _over(runs: Runs, method: str, sites: Sequence[str], metric: str) -> tuple[I
 
 
 def bounds_of(metric: str) -> tuple[float, float] | None:
-    """Least and largest possible score; None for distances, which have no largest."""
-    return None if metric in ("hd95", "assd") else (0.0, 1.0)
+    """Least and largest possible score: a distance has no largest, a Brier score is a sum over classes."""
+    return 0.0, {"hd95": math.inf, "assd": math.inf, "brier": 2.0}.get(metric, 1.0)
 
 
 def mean_of(intervals: Sequence[Interval], *, apart: bool = True) -> Interval:

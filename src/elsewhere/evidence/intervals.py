@@ -8,7 +8,7 @@ the models' scores, so adding seeds does not narrow the interval as if they were
 Patients are drawn with replacement and bring all their cases along (a cluster bootstrap); a patient with more cases
 weighs more, as in the table's mean over cases.
 
-Two ways to read an interval off the resamples:
+Two ways to read an interval off the resamples of a mean, or of any metric:
 
 - "expanded" (default): percentiles at the levels Phi(+-t sqrt(n / (n - 1))), t of n - 1 degrees of freedom, for n
   patients (Hesterberg 2015, "What teachers should know about the bootstrap", expanded percentile interval). It undoes
@@ -17,13 +17,18 @@ Two ways to read an interval off the resamples:
   patients (at 8 patients a "95 %" interval of a mean holds the truth in 84 to 90 % of simulations, the
   expanded one in 93 to 96 %; at 4 patients 80 and 87 %).
 
-Where a site's few patients all score alike, or an interval reaches beyond what resampling can show, no method helps:
-read `n_patients` beside it.
+Where all resamples agree (every patient scores alike) there is no interval: what others would do cannot be seen.
+
+A share of a set (AUROC, accuracy, balanced accuracy, average precision, F1) has a third form, and this is the default:
+
+- "wilson": Wilson's interval with as many cases as the set is worth by its variance over patients (`effective`). A
+  bootstrap ends in a point, or near to one, where few patients are nearly all judged right: at 10 patients its "95 %"
+  interval of an AUROC of 0.85 holds the truth in 80 % of simulations, this one in 98 %.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, Literal
@@ -33,18 +38,27 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from elsewhere.evidence.checks import check
+from elsewhere.evidence.effective import MOST, degrees, share_limits
 from elsewhere.evidence.estimands import THESE_MODELS
-from elsewhere.evidence.judged import JudgedSets, Patients
+from elsewhere.evidence.judged import JudgedSets, Patients, name_of
 from elsewhere.evidence.means import PatientSums
+from elsewhere.evidence.run_scores import ROUNDING, UNDEFINED_AT_MOST, scores_of
 from elsewhere.tasks.classification_metrics import Metric
 
 Method = Literal["expanded", "percentile"]
 
-UNDEFINED_AT_MOST = 0.1
-"""Share of resamples in which a metric may be undefined; above it the rest no longer stands for the site."""
+NO_VARIATION = "no patient changes the score: too few to tell how sure it is"
+
+UNDEFINED_WITHOUT = "undefined without one or two of its patients"
+
+MANY = 1000
+"""Patients above which the variance of a set's score is of resamples and no more of leaving each patient out."""
 
 BLOCK = 2**20
 """Weights in memory at a time (8 MiB; more is no quicker). The result does not depend on it."""
+
+Score = Callable[[NDArray[np.float64]], NDArray[np.float64]]
+"""Maps weights of patients (R, P) to scores (R,)."""
 
 KEPT = 2**19
 """Weights of a set of resamples that is kept for the next interval (4 MiB, of at most 8 sets)."""
@@ -120,12 +134,12 @@ def set_interval(
     n_boot: int = 2000,
     level: float = 0.95,
     seed: int = 0,
-    method: Method = "expanded",
+    method: Method | Literal["wilson"] | None = None,
 ) -> Interval:
     """Interval of a metric of a set of cases (AUROC, F1, ECE, ...); the estimand is that of `patient_interval`.
 
     A resample in which the metric is undefined (one class only) is left out; where that happens in more than
-    `UNDEFINED_AT_MOST` of them there is no interval.
+    `UNDEFINED_AT_MOST` of them, or (by "wilson") would happen, there is no interval.
 
     Args:
         probabilities: (N, K) or (S, N, K), S models; where a model's row has a NaN the case is none of its own (the
@@ -140,18 +154,40 @@ def set_interval(
         n_boot: resamples.
         level: in (0, 1).
         seed: of the resamples.
-        method: see above.
+        method: see above; None for "wilson" where the metric is a share, else "expanded".
 
     Raises:
         SettingsError: no such metric; level, number of resamples or method make no sense.
         ValueError: probabilities and target do not fit.
     """
+    name = name_of(metric)
+    form = method or ("wilson" if name in MOST else "expanded")
+    check(form != "wilson" or name in MOST, f"method wilson is for {', '.join(MOST)}", name or "another metric")
     sets = JudgedSets.of(probabilities, target, patients, metric, groups)
 
     def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray(sets.scores(weights).mean(axis=0))
 
-    return resampled(score, sets.n_cases, sets.n_patients, sets.n_cases, n_boot, level, seed, method)
+    if form == "wilson":
+        return _of_share(sets, name, score, n_boot, level, seed)
+    return resampled(score, sets.n_cases, sets.n_patients, sets.n_cases, n_boot, level, seed, form)
+
+
+def _of_share(sets: JudgedSets, name: str, score: Score, n_boot: int, level: float, seed: int) -> Interval:
+    check(0 < level < 1, "level must be between 0 and 1", level)
+    check(n_boot >= 2, "n_boot must be at least 2", n_boot)
+    value, reason = _value(score, sets.n_cases, sets.n_patients)
+    influence, lo, hi = None, float("nan"), float("nan")
+    if reason is None and sets.n_patients <= MANY:
+        influence = scores_of(sets).influence.mean(0)
+        variance = float(influence @ influence)
+        reason = UNDEFINED_WITHOUT if np.isnan(variance) else None
+    elif reason is None:
+        scores, reason = _resamples(score, sets.n_patients, sets.n_cases, n_boot, seed)
+        variance = float(np.nanvar(scores))
+    if reason is None:
+        lo, hi = share_limits(sets, name, value, variance, degrees(sets, name, influence), level)
+    return Interval(value, lo, hi, sets.n_cases, sets.n_patients, reason)
 
 
 def patient_weights(n_patients: int, n_boot: int, generator: np.random.Generator) -> NDArray[np.float64]:
@@ -184,28 +220,42 @@ def _blocks(n_boot: int, rows: int) -> list[int]:
 
 
 def resampled(
-    score: Any, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: Method
+    score: Score, n_cases: int, n_patients: int, width: int, n_boot: int, level: float, seed: int, method: Method
 ) -> Interval:
     """`score` maps patient weights (R, n_patients) to (R,); `width` is the row that it keeps in memory."""
     check(0 < level < 1, "level must be between 0 and 1", level)
     check(n_boot >= 1, "n_boot must be at least 1", n_boot)
     check(method in ("expanded", "percentile"), "method must be expanded or percentile", method)
-    nan = float("nan")
+    value, reason = _value(score, n_cases, n_patients)
+    lo = hi = float("nan")
+    if reason is None:
+        scores, reason = _resamples(score, n_patients, width, n_boot, seed)
+    if reason is None:
+        lo, hi = map(float, np.quantile(scores[~np.isnan(scores)], percentile_levels(level, n_patients, method)))
+        if hi - lo <= ROUNDING * max(abs(lo), abs(hi)):
+            lo, hi, reason = float("nan"), float("nan"), NO_VARIATION
+    return Interval(value, lo, hi, n_cases, n_patients, reason)
+
+
+def _value(score: Score, n_cases: int, n_patients: int) -> tuple[float, str | None]:
+    """The score of the cases as they are, and why it has no interval."""
     if n_cases == 0:
-        return Interval(nan, nan, nan, 0, 0, "no case")
+        return float("nan"), "no case"
     value = float(score(np.ones((1, n_patients)))[0])
     if np.isnan(value):
-        return Interval(nan, nan, nan, n_cases, n_patients, "undefined for these cases")
-    if n_patients == 1:
-        return Interval(value, nan, nan, n_cases, 1, "one patient: nothing to resample")
+        return value, "undefined for these cases"
+    return value, "one patient: nothing to resample" if n_patients == 1 else None
+
+
+def _resamples(
+    score: Score, n_patients: int, width: int, n_boot: int, seed: int
+) -> tuple[NDArray[np.float64], str | None]:
+    """Scores of the resamples, and why they make no interval."""
     rows = max(1, BLOCK // max(width, 1))
     scores = np.concatenate([score(weights) for weights in drawn_weights(n_patients, n_boot, seed, rows)])
     undefined = float(np.isnan(scores).mean())
-    if undefined > UNDEFINED_AT_MOST:
-        reason = f"undefined in {100 * undefined:.0f} % of the resamples"
-        return Interval(value, nan, nan, n_cases, n_patients, reason)
-    lo, hi = np.quantile(scores[~np.isnan(scores)], percentile_levels(level, n_patients, method))
-    return Interval(value, float(lo), float(hi), n_cases, n_patients)
+    few = undefined > UNDEFINED_AT_MOST
+    return scores, f"undefined in {100 * undefined:.0f} % of the resamples" if few else None
 
 
 def percentile_levels(level: float, n: int, method: Method) -> tuple[float, float]:

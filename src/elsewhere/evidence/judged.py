@@ -29,19 +29,24 @@ class JudgedSets:
     Attributes:
         models: (S) of each model the cases of its own, in parts that one network judged (nearly always one).
         names: (P) patients, in the order in which they are met.
-        cases: (P,) cases of each patient that at least one model judged.
+        classes: (P, K) cases of each patient that at least one model judged, by their true class.
         metric: maps (n, K), (n,) and weights (R, n) to (R,).
     """
 
     models: tuple[tuple[Part, ...], ...]
     names: tuple[Hashable, ...]
-    cases: NDArray[np.int64]
+    classes: NDArray[np.int64]
     metric: Metric
 
     @property
     def n_patients(self) -> int:
         """Patients with a case that at least one model judged."""
         return len(self.names)
+
+    @property
+    def cases(self) -> NDArray[np.int64]:
+        """(P,) cases of each patient that at least one model judged."""
+        return np.asarray(self.classes.sum(1))
 
     @property
     def n_cases(self) -> int:
@@ -77,7 +82,9 @@ class JudgedSets:
             )
             for p, own, of in zip(stack, known[:, seen], group, strict=True)
         )
-        return cls(models, names, np.bincount(owner, minlength=len(names)), function)
+        classes = np.zeros((len(names), stack.shape[2]), dtype=np.int64)
+        np.add.at(classes, (owner, checked(stack[0][seen], truth)[1]), 1)
+        return cls(models, names, classes, function)
 
     def scores(self, weights: NDArray[np.float64]) -> NDArray[np.float64]:
         """(S, R) score of each model.
@@ -119,6 +126,11 @@ def metric_of(metric: str | Metric) -> Metric:
     if isinstance(metric, str) and metric not in METRICS:
         raise SettingsError(f"unknown metric {metric!r}; there are: {', '.join(METRICS)}")
     return METRICS[metric] if isinstance(metric, str) else metric
+
+
+def name_of(metric: str | Metric) -> str:
+    """The name of a metric, or of its function; "" for a function that is none of ours."""
+    return metric if isinstance(metric, str) else next((name for name, one in METRICS.items() if one is metric), "")
 
 
 def owners(patients: Patients, n_cases: int) -> tuple[tuple[Hashable, ...], NDArray[np.int64]]:

@@ -4,7 +4,8 @@ Runs are paired by seed: a seed's two runs share the split of the patients, and 
 
 Of one difference three things are said, and they answer three questions:
 
-- `models_lo`, `models_hi` (`THESE_MODELS`): how large is it for these very models? Patients resampled.
+- `models_lo`, `models_hi` (`THESE_MODELS`): how large is it for these very models? Patients resampled; for shares of a
+  set (AUROC, F1, ...) from the two scores' own intervals and their correlation (`effective`).
 - `p`: could it be no difference at all, of these models on patients like these? Patients swapped (`permutation`).
 - `lo`, `hi` (`THIS_METHOD`): how large is it for the methods, had they been trained again? Patients and runs (`runs`).
 
@@ -28,10 +29,11 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.intervals import Interval, patient_interval, resampled
-from elsewhere.evidence.judged import JudgedSets, Patients, metric_of
+from elsewhere.evidence.effective import MOST, degrees, difference_limits, share_limits
+from elsewhere.evidence.intervals import NO_VARIATION, UNDEFINED_WITHOUT, Interval, patient_interval, resampled
+from elsewhere.evidence.judged import JudgedSets, Patients, metric_of, name_of
 from elsewhere.evidence.means import PatientSums
-from elsewhere.evidence.permutation import BEYOND_SLOW, EXACT_PATIENTS, Permutation, sign_flip, swap, swaps_for
+from elsewhere.evidence.permutation import BEYOND_SLOW, Permutation, sign_flip, swap, swaps_for
 from elsewhere.evidence.run_scores import RunScores, mean_scores, scores_of
 from elsewhere.evidence.runs import decompose, interval_of, quantile
 from elsewhere.evidence.swaps import RANKING, SUMS, contributions, side_by_side
@@ -106,6 +108,7 @@ def compare(
         mean_scores(values, patients),
         patient_interval(values, patients, n_boot=n_boot, level=level, seed=seed),
         lambda: sign_flip(parts, swaps_for(hypotheses, level), seed),
+        hypotheses,
         level,
         higher_is_better,
     )
@@ -123,6 +126,7 @@ def compare_sets(
     seed: int = 0,
     higher_is_better: bool | None = None,
     by_rank: bool | None = None,
+    groups: NDArray[Any] | None = None,
     n_boot: int = RESAMPLES,
 ) -> Comparison:
     """Compare a metric of a set of cases (AUROC, F1, ECE, ...).
@@ -136,6 +140,8 @@ def compare_sets(
         hypotheses, level, seed, n_boot: as in `compare`.
         higher_is_better: None for what is known of a named metric; turns `better`, not the difference.
         by_rank: swap ranks within a model in place of probabilities; None for metrics that rank.
+        groups: (N,) or (S, N), as in `intervals.set_interval`: only cases of one group are ranked against each other,
+            in both.
 
     Raises:
         SettingsError: no such metric; shapes or options make no sense.
@@ -146,9 +152,9 @@ def compare_sets(
     check(one.shape == two.shape, f"probabilities_base must be like those of the method, {one.shape}", two.shape)
     left_out = np.asarray(np.isnan(one).any(-1) | np.isnan(two).any(-1))
     mine, theirs = (
-        JudgedSets.of(np.where(left_out[..., None], np.nan, p), target, patients, metric) for p in (one, two)
+        JudgedSets.of(np.where(left_out[..., None], np.nan, p), target, patients, metric, groups) for p in (one, two)
     )
-    name = metric if isinstance(metric, str) else ""
+    name = name_of(metric)
     rank = name in RANKING if by_rank is None else by_rank
 
     def test() -> Permutation:
@@ -160,11 +166,16 @@ def compare_sets(
     def score(weights: NDArray[np.float64]) -> NDArray[np.float64]:
         return np.asarray((mine.scores(weights) - theirs.scores(weights)).mean(axis=0))
 
-    width = mine.n_cases
+    width, each = mine.n_cases, (scores_of(mine), scores_of(theirs))
+    if name in MOST:
+        models = _shares(mine, theirs, each, name, level)
+    else:
+        models = resampled(score, width, mine.n_patients, width, n_boot, level, seed, "expanded")
     return _comparison(
-        scores_of(mine) - scores_of(theirs),
-        resampled(score, width, mine.n_patients, width, n_boot, level, seed, "expanded"),
+        each[0] - each[1],
+        models,
         test,
+        hypotheses,
         level,
         HIGHER_IS_BETTER.get(name, True) if higher_is_better is None else higher_is_better,
     )
@@ -201,15 +212,54 @@ def probability_of_being_better(scores: RunScores, *, higher_is_better: bool = T
     return 1 - tail if away > 0 else tail
 
 
+def _shares(
+    mine: JudgedSets, theirs: JudgedSets, each: tuple[RunScores, RunScores], name: str, level: float
+) -> Interval:
+    """Interval of the difference of two shares of the same cases, for these models."""
+    nan, values = float("nan"), (each[0].value, each[1].value)
+    influence = each[0].influence.mean(0), each[1].influence.mean(0)
+    reason = None
+    if math.isnan(values[0] - values[1]):
+        reason = "undefined for these cases"
+    elif mine.n_patients < 2:
+        reason = "one patient: nothing to resample"
+    elif influence[0].any() and np.allclose(*influence, rtol=1e-9, atol=0):
+        reason = NO_VARIATION  # every patient bears on the two alike
+    elif np.isnan(influence).any():
+        reason = UNDEFINED_WITHOUT
+    lo, hi = nan, nan
+    if reason is None:
+        limits = [
+            share_limits(sets, name, value, float(part @ part), degrees(sets, name, part), level)
+            for sets, value, part in zip((mine, theirs), values, influence, strict=True)
+        ]
+        lo, hi = difference_limits(values, (limits[0], limits[1]), influence)
+    return Interval(values[0] - values[1], lo, hi, mine.n_cases, mine.n_patients, reason)
+
+
+def _too_few(test: Permutation, n_patients: int, hypotheses: int, level: float) -> str | None:
+    """Why no p, however large the difference, could have been found."""
+    if not test.least * hypotheses > 1 - level + 1e-12:
+        return None
+    who = f"{n_patients} patients"
+    if test.differ is not None and test.differ < n_patients:
+        who = f"{test.differ} of {n_patients} patients differ"
+    first = f", where Holm's correction of {hypotheses} tests begins at {(1 - level) / hypotheses:.2g}"
+    return f"{who}: no p below {test.least:.3g} is possible" + (first if test.least <= 1 - level else "")
+
+
 def _comparison(
-    scores: RunScores, models: Interval, test: Callable[[], Permutation], level: float, higher_is_better: bool
+    scores: RunScores,
+    models: Interval,
+    test: Callable[[], Permutation],
+    hypotheses: int,
+    level: float,
+    higher_is_better: bool,
 ) -> Comparison:
     both = interval_of(scores, level)
     defined = not math.isnan(both.value)
     permutation = test() if defined else Permutation(float("nan"), 0, False)
-    reason = both.reason or models.reason
-    if reason is None and scores.n_patients <= EXACT_PATIENTS and 2.0 ** (1 - scores.n_patients) > 1 - level:
-        reason = f"{scores.n_patients} patients: no p below {2.0 ** (1 - scores.n_patients):g} is possible"
+    reason = both.reason or models.reason or _too_few(permutation, scores.n_patients, hypotheses, level)
     return Comparison(
         both.value,
         both.lo,

@@ -5,8 +5,8 @@ cases of a patient, in all seeds at once), and the difference that was found is 
 the share of those that are at least as far from 0. Nothing is assumed of distributions; patients are the units. For a
 mean over cases, swapping a patient flips the sign of its part of the difference.
 
-- Up to `EXACT_PATIENTS` patients all swaps are counted: p is exact, ties included. With n patients it cannot be below
-  2 / 2^n.
+- Up to `EXACT_PATIENTS` patients all swaps are counted: p is exact, ties included. With n patients whom the two methods
+  judge differently it cannot be below 2 / 2^n.
 - Beyond, swaps are drawn, and the one that was found counts among them: p = (1 + as far) / (1 + drawn), which holds its
   level whatever the number drawn (Phipson and Smyth 2010, Statistical Applications in Genetics 9:39).
 - Enough are drawn for Holm's correction: at the smallest threshold that it uses, (1 - level) / hypotheses, 100 of the
@@ -50,11 +50,21 @@ class Permutation:
         p: two-sided; NaN where there is nothing to test.
         n: swaps looked at.
         exact: whether these are all.
+        differ: patients whose swap changes anything; None where that is not known.
     """
 
     p: float
     n: int
     exact: bool
+    differ: int | None = None
+
+    @property
+    def least(self) -> float:
+        """No p below this could have come out."""
+        if self.n == 0:
+            return float("nan")
+        drawn = 2 / self.n if self.exact else 1 / (1 + self.n)
+        return drawn if self.differ is None else max(drawn, min(1.0, 2.0 ** (1 - self.differ)))
 
 
 def swaps_for(hypotheses: int, level: float, beyond: int = BEYOND) -> int:
@@ -82,11 +92,12 @@ def sign_flip(contributions: NDArray[Any], n: int, seed: int = 0) -> Permutation
     if not len(parts) or np.isnan(parts).any():
         return Permutation(float("nan"), 0, False)
     bound = abs(parts.sum()) - ROUNDING * np.abs(parts).sum()
+    differ = int(np.count_nonzero(parts))
     if len(parts) <= EXACT_PATIENTS:
         sums = parts[:1]
         for part in parts[1:]:
             sums = np.concatenate([sums + part, sums - part])
-        return Permutation(float((np.abs(sums) >= bound).mean()), 2 * len(sums), True)
+        return Permutation(float((np.abs(sums) >= bound).mean()), 2 * len(sums), True, differ)
     # Eight patients a random byte: 256 partial sums each are looked up, which is many times quicker than n x P signs.
     parts = np.concatenate([parts, np.zeros(-len(parts) % 8)]).reshape(-1, 8)
     table = parts @ _signs(8).T
@@ -97,7 +108,7 @@ def sign_flip(contributions: NDArray[Any], n: int, seed: int = 0) -> Permutation
         for sums, row in zip(table[1:], rows[1:], strict=True):
             drawn += sums.take(row)
         far += int((np.abs(drawn) >= bound).sum())
-    return Permutation((1 + far) / (1 + n), n, False)
+    return Permutation((1 + far) / (1 + n), n, False, differ)
 
 
 def swap(difference: Callable[[NDArray[np.float64]], NDArray[np.float64]], patients: int, n: int, seed: int = 0,

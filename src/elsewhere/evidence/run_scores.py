@@ -23,9 +23,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.judged import JudgedSets, Patients
+from elsewhere.evidence.judged import JudgedSets, Patients, name_of
 from elsewhere.evidence.means import PatientSums
+from elsewhere.evidence.swaps import RANKING
 from elsewhere.tasks.classification_metrics import Metric
+
+UNDEFINED_AT_MOST = 0.1
+"""Share of resamples in which a metric may be undefined; above it the rest no longer stands for the site. One or two
+patients of a class, of nine or more, are too few."""
+
+ROUNDING = 1e-12
+"""Of the score: the same cases summed in another order."""
 
 
 @dataclass(frozen=True)
@@ -34,7 +42,8 @@ class RunScores:
 
     Attributes:
         values: (S,) of each run; NaN where undefined.
-        influence: (S, P), see above; NaN where a run has one patient, or no score without this one.
+        influence: (S, P), see above; NaN where a run has one patient, or no score without this one, and for everybody
+            where a metric would be undefined in more than `UNDEFINED_AT_MOST` of the resamples of its patients.
         names: (P,) the patients; the same name is the same person.
         cases: (P,) cases of each.
     """
@@ -133,7 +142,10 @@ def scores_of(sets: JudgedSets) -> RunScores:
     for run, parts in enumerate(sets.models):
         for _, _, own in parts:
             present[run, own] = True
-    return RunScores(runs, _influence(runs, sets.without_each_patient(), present), sets.names, sets.cases)
+    influence = _influence(runs, sets.without_each_patient(), present)
+    if _undefined(sets) > UNDEFINED_AT_MOST:
+        influence[:] = np.nan
+    return RunScores(runs, influence, sets.names, sets.cases)
 
 
 def aligned(scores: RunScores, names: tuple[Hashable, ...]) -> RunScores:
@@ -145,9 +157,19 @@ def aligned(scores: RunScores, names: tuple[Hashable, ...]) -> RunScores:
     return RunScores(scores.values, influence, names, cases)
 
 
+def _undefined(sets: JudgedSets) -> float:
+    """Share of resamples of the patients in which a class has no case, and a metric that ranks is undefined."""
+    if name_of(sets.metric) not in RANKING or not sets.n_patients:
+        return 0.0
+    patients = (sets.classes > 0).sum(0)
+    return float(((1 - patients / sets.n_patients) ** sets.n_patients).max())
+
+
 def _influence(
     runs: NDArray[np.float64], without: NDArray[np.float64], present: NDArray[np.bool_]
 ) -> NDArray[np.float64]:
     n = present.sum(1, keepdims=True)
     shrink = np.sqrt(np.where(n > 1, (n - 1) / np.maximum(n, 1), np.nan))
-    return np.where(present, shrink * (runs[:, None] - without), 0.0)
+    change = runs[:, None] - without
+    change[np.abs(change) <= ROUNDING * np.abs(runs[:, None])] = 0.0
+    return np.where(present, shrink * change, 0.0)

@@ -17,10 +17,11 @@ analysis of variance.
 
     half width^2 = t(S - 1)^2 own + t(P - 1)^2 shared,    at least t(P - 1)^2 x the variance by patients alone.
 
-This is Banerjee's (1961, Sankhya A 23:359) form for sums of independent mean squares, which holds at least its level
-whatever the ratio of the parts, if these are normal. It is wide with two runs (t(1) = 12.7), and that is the point: one
+This is Banerjee's (1961, Sankhya A 23:359) form, which holds at least its level for sums of independent mean squares,
+if these are normal, whatever their ratio. `shared` is a difference of such, so that here is no theorem but simulation:
+docs/explanation/intervals.md. It is wide with two runs (t(1) = 12.7), and that is the point: one
 Satterthwaite t for the sum, the usual choice, is narrower but holds the truth in only 88 % of cases where two runs
-differ much more than patients do. What the form holds in simulation is in docs/explanation/intervals.md.
+differ much more than patients do.
 
 Where a score has bounds (AUROC: 0 and 1) the interval is taken on the logit scale between them, half width by the delta
 method at the mean over runs: symmetric limits reach beyond the bounds and hold too little near them (an AUROC of 0.95
@@ -41,14 +42,13 @@ from scipy import special
 
 from elsewhere.evidence.checks import check
 from elsewhere.evidence.estimands import THIS_METHOD
-from elsewhere.evidence.intervals import Interval
-from elsewhere.evidence.judged import Patients
+from elsewhere.evidence.intervals import NO_VARIATION, UNDEFINED_WITHOUT, Interval
+from elsewhere.evidence.judged import Patients, name_of
 from elsewhere.evidence.run_scores import RunScores, aligned, mean_scores, set_scores
-from elsewhere.tasks.classification_metrics import METRICS, Metric
+from elsewhere.tasks.classification_metrics import Metric
 
 ONE_RUN = "one training run: what another would give cannot be seen"
 ONE_PATIENT = "one patient: nothing to compare with"
-NO_VARIATION = "no patient changes the score: too few to tell how sure it is"
 
 
 @dataclass(frozen=True)
@@ -58,8 +58,8 @@ class Parts:
     Attributes:
         own: of what each training run has for itself; NaN with one run.
         own_df: its degrees of freedom.
-        shared: of what patients do to all runs alike; not below 0.
-        patients: of the mean by patients alone, runs as they are.
+        shared: of what patients do to all runs alike; not below 0, NaN like `patients`.
+        patients: of the mean by patients alone, runs as they are; NaN where a site has one patient.
         patients_df: degrees of freedom of `shared` and `patients`.
     """
 
@@ -72,7 +72,7 @@ class Parts:
     @property
     def variance(self) -> float:
         """Of the mean over runs; by patients alone where there is one run."""
-        return self.patients if np.isnan(self.own) else max(self.own + self.shared, self.patients)
+        return self.patients if np.isnan(self.own) else float(np.maximum(self.own + self.shared, self.patients))
 
     def half_width(self, tail: float) -> float:
         """Of the interval that leaves `tail` on each side."""
@@ -93,7 +93,8 @@ def method_interval(
         values: (S, N), S training runs; NaN where a case is undefined or none of the run's.
         patients: (N,) who each case is of.
         level: in (0, 1).
-        bounds: the least and largest possible score, where the interval should stay between them.
+        bounds: the least and largest possible score, where the interval should stay between them; (0, inf) for a
+            distance.
 
     Returns:
         the mean over runs of the mean over cases, and its interval; `error` is the standard error.
@@ -114,7 +115,8 @@ def method_set_interval(
 ) -> Interval:
     """Interval of a metric of a set of cases (AUROC, F1, ECE, ...), for the method.
 
-    The named metrics lie between 0 and 1, and so do their intervals.
+    The named metrics lie between 0 and 1 (the Brier score of several classes, a sum over them, between 0 and 2), and so
+    do their intervals.
 
     Args:
         probabilities: (S, N, K); where a run's row has a NaN the case is none of its own.
@@ -129,7 +131,8 @@ def method_set_interval(
         ValueError: probabilities and target do not fit.
     """
     scores = set_scores(probabilities, target, patients, metric, groups=groups)
-    return interval_of(scores, level, bounds=(0.0, 1.0) if metric in METRICS else None)
+    name, several = name_of(metric), np.shape(probabilities)[-1] > 2
+    return interval_of(scores, level, bounds=(0.0, 2.0 if name == "brier" and several else 1.0) if name else None)
 
 
 def interval_of(scores: RunScores, level: float = 0.95, *, bounds: tuple[float, float] | None = None) -> Interval:
@@ -166,7 +169,7 @@ def interval_over(
     if min(one.n_patients for one in scores.values()) < 2:
         return without(ONE_PATIENT)
     if np.isnan(parts.patients):
-        return without("undefined without one of its patients")
+        return without(UNDEFINED_WITHOUT)
     if parts.patients == 0:
         return without(NO_VARIATION)
     error = float(np.sqrt(parts.variance))
@@ -194,7 +197,7 @@ def decompose(scores: Sequence[RunScores]) -> tuple[Parts, NDArray[np.int64]]:
     parts = Parts(
         float(own.sum()),
         _degrees(own, np.array([one.n_runs - 1 for one in scores])),
-        max(0.0, patients - float(private.sum())),
+        float(np.maximum(0.0, patients - private.sum())),  # unlike max(), NaN stays
         patients,
         _degrees(alone, np.array([one.n_patients - 1 for one in scores])),
     )
@@ -202,9 +205,11 @@ def decompose(scores: Sequence[RunScores]) -> tuple[Parts, NDArray[np.int64]]:
 
 
 def _limits(value: float, half: float, bounds: tuple[float, float] | None) -> tuple[float, float]:
-    """Limits about the value; between bounds, on the logit scale."""
+    """Limits about the value; between bounds on the logit scale; without an upper one cut at the lower."""
     if bounds is None:
         return value - half, value + half
+    if np.isinf(bounds[1]):
+        return max(bounds[0], value - half), value + half
     low, width = bounds[0], bounds[1] - bounds[0]
     share = (value - low) / width
     half = half / width / (share * (1 - share))

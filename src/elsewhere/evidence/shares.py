@@ -27,6 +27,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from elsewhere.evidence.checks import check
+from elsewhere.evidence.effective import wilson
 from elsewhere.evidence.intervals import Interval
 from elsewhere.evidence.judged import Patients, owners
 
@@ -59,13 +60,8 @@ class Share:
             return Interval(self.value, nan, nan, self.n_cases, self.n_patients, "one patient: nothing to compare with")
         tail = (1 - level) / 2
         z = stats.norm.isf(tail) if self.plain else stats.t.isf(tail, self.n_patients - 1)
-        p, n = self.value, self.effective
-        centre = (p + z**2 / (2 * n)) / (1 + z**2 / n)
-        half = z / (1 + z**2 / n) * np.sqrt(p * (1 - p) / n + z**2 / (4 * n**2))
-        # At 0 and 1 the bound is the value, but for rounding.
-        lo = 0.0 if p == 0 else max(0.0, float(centre - half))
-        hi = 1.0 if p == 1 else min(1.0, float(centre + half))
-        return Interval(p, lo, hi, self.n_cases, self.n_patients)
+        lo, hi = wilson(self.value, self.effective, float(z))
+        return Interval(self.value, lo, hi, self.n_cases, self.n_patients)
 
     def draws(self, n: int, generator: np.random.Generator) -> NDArray[np.float64]:
         """(n,) values that the share might have, of Jeffreys' Beta(hits + 1/2, others + 1/2) by effective numbers."""

@@ -40,6 +40,11 @@ from elsewhere.evidence.runs import decompose, interval_over
 FEWEST = 5
 """Sites below which nothing is said about another."""
 
+ALIKE = "the held-out sites score alike, and no patient changes their scores: how sites differ cannot be seen"
+
+ROUNDING = 1e-12
+"""Of the scores."""
+
 GRID = 500
 """Values of u, at the midpoints of equal probabilities."""
 
@@ -135,8 +140,8 @@ def new_site_interval(
     tau2 = _solve(x, e**2, u)
     centre, of_mean = _weighted(x, e**2, tau2)
     spread = np.sqrt(tau2 + of_mean)
-    if not spread.any():
-        return Interval(plain, plain, plain, 0, 0, None, NEW_SITE, 0.0)
+    if spread.max() <= ROUNDING * np.abs(x).max():
+        return Interval(plain, nan, nan, 0, 0, ALIKE, NEW_SITE)
     tail = (1 - level) / 2
     lo, hi = (_mixture_quantile(centre, spread, q) for q in (tail, 1 - tail))
     if bounds is not None:

@@ -34,10 +34,19 @@ PartsOfCases = Callable[[Array, Array, NDArray[np.int64]], Array]
 
 
 def contributions(method: JudgedSets, base: JudgedSets, part: PartsOfCases) -> Array:
-    """(P,) what each patient adds to the difference, mean over models; both methods judged the same cases."""
+    """(P,) what each patient adds to the difference, mean over models; both methods judged the same cases.
+
+    Of a model that is several networks each is taken by itself, its cases as weight, as the metric is.
+    """
     total = np.zeros(method.n_patients)
-    for ((a, y, own),), ((b, _, _),) in zip(method.models, base.models, strict=True):
-        total += np.bincount(own, part(a, b, y), len(total))
+    for mine, theirs in zip(method.models, base.models, strict=True):
+        each = [(part(a, b, y), own) for (a, y, own), (b, _, _) in zip(mine, theirs, strict=True)]
+        defined = [(found, own) for found, own in each if not np.isnan(found).any()]
+        n = sum(len(own) for _, own in defined)
+        if not n:
+            return np.full(len(total), np.nan)
+        for found, own in defined:
+            total += np.bincount(own, found * len(own) / n, len(total))
     return total / len(method.models)
 
 
@@ -93,9 +102,14 @@ def side_by_side(method: JudgedSets, base: JudgedSets, *, by_rank: bool) -> Call
     n = method.n_patients
     joined = []
     for mine, theirs in zip(method.models, base.models, strict=True):
-        ((a, y, own),), ((b, _, _),) = (ranked(mine), ranked(theirs)) if by_rank else (mine, theirs)
-        joined.append(((np.concatenate([a, b]), np.concatenate([y, y]), np.concatenate([own, own + n])),))
-    both = JudgedSets(tuple(joined), (*method.names, *base.names), np.tile(method.cases, 2), method.metric)
+        pair = (ranked(mine), ranked(theirs)) if by_rank else (mine, theirs)
+        joined.append(
+            tuple(
+                (np.concatenate([a, b]), np.concatenate([y, y]), np.concatenate([own, own + n]))
+                for (a, y, own), (b, _, _) in zip(*pair, strict=True)
+            )
+        )
+    both = JudgedSets(tuple(joined), (*method.names, *base.names), np.tile(method.classes, (2, 1)), method.metric)
 
     def difference(stays: Array) -> Array:
         weights = np.concatenate([stays, 1 - stays], axis=1)
