@@ -6,7 +6,9 @@ import copy
 import io
 import subprocess
 import sys
+import warnings
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -29,10 +31,8 @@ def small_unet(dims: int, norm: str, output: str) -> Extractor:
     network = FeatureUNet(dims, 1, 5, 4, 2, norm, **linear)  # type: ignore[arg-type]
     for module in network.modules():
         if isinstance(module, nn.BatchNorm2d | nn.BatchNorm3d):
-            assert module.running_mean is not None
-            assert module.running_var is not None
-            module.running_mean.normal_(0, 0.05)
-            module.running_var.uniform_(0.02, 0.1)
+            module.momentum = 1.0
+    network(torch.rand(2, 1, *(16,) * dims))  # batch norm has seen images
     return FrozenNetwork("small", network, dims, 5, output=output, multiple=4, least=2)
 
 
@@ -65,14 +65,14 @@ def images(*shape: int) -> Tensor:
 
 @pytest.mark.parametrize(("kind", "dims"), ALL)
 def test_each_channel_of_each_image_is_seen_alone(kind: str, dims: int) -> None:
-    extractor, image = KINDS[kind](dims), images(2, 3, 16, *(9,) * (dims - 1))
+    extractor, image = KINDS[kind](dims).double(), images(2, 3, 16, *(9,) * (dims - 1)).double()
     features = extractor(image)
     assert features.shape == (2, 3 * extractor.features, *image.shape[2:])
     for case in range(2):
         for channel in range(3):
             alone = extractor(image[case : case + 1, channel : channel + 1])[0]
             part = slice(channel * extractor.features, (channel + 1) * extractor.features)
-            torch.testing.assert_close(features[case, part], alone, rtol=1e-5, atol=1e-5)
+            torch.testing.assert_close(features[case, part], alone, rtol=1e-7, atol=1e-9)
     assert features.std() > 1e-3
 
 
@@ -113,16 +113,35 @@ def test_the_dtype_is_that_of_the_image(kind: str, dims: int) -> None:
     with torch.autocast("cpu", torch.bfloat16):
         mixed = extractor(image)
     assert mixed.dtype == torch.float32
-    torch.testing.assert_close(mixed, single, rtol=0.1, atol=0.05 * float(single.abs().max()))
+    assert (mixed - single).abs().mean() < 0.15 * single.abs().mean()
 
 
 @pytest.mark.parametrize(("kind", "dims"), ALL)
 def test_a_trace_keeps_every_size_and_batch(kind: str, dims: int) -> None:
     """As `elsewhere export` traces it: at one size, to be used at others, some of which need padding."""
     extractor = KINDS[kind](dims)
-    traced = torch.jit.trace(extractor, images(1, 2, *(8,) * dims), check_trace=False)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch would rather have torch.export
+        traced = torch.jit.trace(extractor, images(1, 2, *(8,) * dims), check_trace=False)
     for shape in [(2, 2, *(8,) * dims), (1, 2, 13, *(10,) * (dims - 1)), (3, 2, 3, *(17,) * (dims - 1))]:
         torch.testing.assert_close(traced(images(*shape)), extractor(images(*shape)), rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(("kind", "dims"), [("mind", 2), ("mind", 3), ("batch", 2), ("voxel", 3)])
+def test_onnx_keeps_every_size_and_batch(kind: str, dims: int, tmp_path: Path) -> None:
+    onnxruntime = pytest.importorskip("onnxruntime")
+    extractor, path = KINDS[kind](dims), tmp_path / "extractor.onnx"
+    axes = {0: "batch", **{2 + axis: f"n{axis}" for axis in range(dims)}}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        torch.onnx.export(
+            extractor, (images(1, 2, *(8,) * dims),), str(path), input_names=["image"], output_names=["features"],
+            dynamic_axes={"image": axes, "features": axes}, opset_version=17, dynamo=False,
+        )  # fmt: skip
+    session = onnxruntime.InferenceSession(str(path), providers=["CPUExecutionProvider"])
+    for shape in [(2, 2, *(8,) * dims), (1, 2, 13, *(10,) * (dims - 1))]:
+        found = torch.from_numpy(session.run(None, {"image": images(*shape).numpy()})[0])
+        torch.testing.assert_close(found, extractor(images(*shape)), rtol=1e-3, atol=1e-4)
 
 
 @pytest.mark.parametrize(("kind", "dims"), ALL)

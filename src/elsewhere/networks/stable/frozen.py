@@ -56,7 +56,11 @@ class FrozenNetwork(Extractor):
             if word not in allowed:
                 raise SettingsError(f"extractor {name}: {key} must be one of {', '.join(allowed)}, found {word!r}")
         self.scaling, self.output, self.multiple, self.least = scaling, output, multiple, least
-        self.network = network.to(memory_format=torch.channels_last) if dims == 2 else network
+        if dims == 2:
+            for parameter in network.parameters():
+                if parameter.ndim == 4:
+                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
+        self.network = network
         self.requires_grad_(False)
         self.train(False)
 

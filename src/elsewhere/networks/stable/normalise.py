@@ -70,4 +70,4 @@ def unit_norm(features: Tensor, group: int | None = None) -> Tensor:
         return functional.normalize(features, dim=1)
     if features.shape[1] % group:
         raise SettingsError(f"feature norm voxel: {features.shape[1]} channels are not groups of {group}")
-    return torch.cat([functional.normalize(part, dim=1) for part in features.split(group, dim=1)], dim=1)
+    return torch.cat([functional.normalize(part, dim=1) for part in torch.split(features, group, dim=1)], dim=1)

@@ -21,9 +21,9 @@ def reflect_to(image: Tensor, multiple: int, least: int = 1) -> Tensor:
     if multiple == 1 and least == 1:
         return image
     for axis in range(2, image.ndim):
-        size = image.shape[axis]  # a tensor while it is traced
-        wanted = _at_least(-(-size // multiple), least) * multiple
-        if not torch.jit.is_tracing() and wanted == size:  # type: ignore[no-untyped-call]
+        size = image.shape[axis]
+        wanted = _at_least((size + multiple - 1) // multiple, least) * multiple  # ONNX has no floor of -size / multiple
+        if not isinstance(size, Tensor) and wanted == size:  # in a trace it is one, and the answer no constant
             continue
         place = torch.arange(wanted, device=image.device) % (2 * size)
         image = image.index_select(axis, torch.where(place < size, place, 2 * size - 1 - place))
