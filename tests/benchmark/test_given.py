@@ -213,7 +213,14 @@ def test_probabilities_that_do_not_fit(tmp_path: Path) -> None:
         np.savez(path, probabilities=np.stack([np.full((1, 32, 32), -0.5), np.full((1, 32, 32), 1.5)]))
     with pytest.raises(StudyError, match=r"s0-00.npz: has the value -0.5; wanted probabilities between 0 and 1"):
         read_masks(folder, study, study.cases).probabilities("images/s0-00", FLAT)
-    next(folder.glob("*.npz")).unlink()
+    some = next(folder.glob("*.npz"))
+    np.savez_compressed(some, probabilities=np.random.default_rng(0).random((2, 1, 32, 32)))
+    whole = some.read_bytes()
+    for damaged in (whole[:1000], b"", whole[:300] + bytes(2000) + whole[2300:]):  # cut; empty; a part of it zeros
+        some.write_bytes(damaged)
+        with pytest.raises(StudyError, match=rf"{some.name}: cannot be read"):
+            masks.probabilities(f"images/{some.stem}", FLAT)
+    some.unlink()
     assert "1 masks have no .npz" in read_masks(folder, study, study.cases).notes[-1]
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import zipfile
+import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -231,12 +232,12 @@ def _on_grid(array: NDArray[Any], geometry: Geometry, original: Geometry, path: 
 
 def _load_npz(path: Path) -> NDArray[Any]:
     try:
-        with np.load(path, allow_pickle=False) as stored:
+        with path.open("rb") as file, np.load(file, allow_pickle=False) as stored:
             name = next((n for n in ("probabilities", "softmax") if n in stored.files), None)
             if name is None:
                 raise StudyError(f"{path}: holds {', '.join(stored.files)}; wanted 'probabilities'")
             array: NDArray[Any] = stored[name]
-    except (OSError, ValueError, zipfile.BadZipFile) as error:
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile, zlib.error) as error:
         raise StudyError(f"{path}: cannot be read ({error}); it is truncated or holds Python objects") from error
     if array.ndim not in (3, 4):
         raise StudyError(f"{path}: has {array.ndim} axes; wanted classes and 2 or 3 of space")
