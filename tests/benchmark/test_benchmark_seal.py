@@ -32,7 +32,10 @@ def garble_mask(path: Path, rng: np.random.Generator) -> None:
 def test_held_out_files_do_not_reach_the_weights(
     bench: Bench, study: Path, tmp_path: Path, folder: str, spoil: Callable[[Path, np.random.Generator], None]
 ) -> None:
-    """With patience, so that early stopping and selection are in it: garbage held out, the same weights bit for bit."""
+    """With patience, so that early stopping and selection are in it: garbage held out, the same weights bit for bit.
+
+    The same temperature, outlier threshold, and answers on the calibration and in-domain patients, too.
+    """
     changes = [*tiny.SETTINGS, "patience=1", "learning_rate=0.05"]
     assert bench(study, changes=changes, steps=8) == 0
     for path in sorted((study / folder).glob("s0-*.png")):
@@ -45,6 +48,10 @@ def test_held_out_files_do_not_reach_the_weights(
         assert weights(mine, rule) == weights(theirs, rule)
     steps = [json.loads((run / "done.json").read_text())["steps"] for run in (mine, theirs)]
     assert steps[0] == steps[1]
+    assert (mine / "calibration.json").read_bytes() == (theirs / "calibration.json").read_bytes()
+    assert json.loads((mine / "calibration.json").read_text())["source-val"]["outlier_threshold"] is not None
+    tables = [pd.read_parquet(run / "predictions.parquet") for run in (mine, theirs)]
+    pd.testing.assert_frame_equal(*(table[table["split"] != "held-out"] for table in tables))
     assert not bench.results()["value"].equals(spoiled.results()["value"]), "the evaluation did see the garbage"
 
 

@@ -40,7 +40,8 @@ class Evaluated:
         self.out = run_evaluation(study.root, out=out, console=console, **question)
         self.said = console.file.getvalue()  # type: ignore[attr-defined]
         text = {"held_out": str, "seed": str, "metric": str}
-        self.results = pd.read_csv(out / "results.csv", dtype=text, keep_default_na=False, na_values={"lo": [""]})
+        empty = {name: [""] for name in ("value", "lo", "hi")}
+        self.results = pd.read_csv(out / "results.csv", dtype=text, keep_default_na=False, na_values=empty)
         self.cases = pd.read_csv(out / "cases.csv", dtype={"case": str})
         self.plan = json.loads((out / "plan.json").read_text())
         self.notes = json.loads((out / "notes.json").read_text())
@@ -202,7 +203,7 @@ def test_a_temperature_is_applied_as_it_is_in_use(tmp_path: Path) -> None:
     assert any("temperature, 2, is applied" in note for note in json.loads((tmp_path / "1" / "notes.json").read_text()))
 
 
-def test_what_a_model_has_seen_is_told(tmp_path: Path) -> None:
+def test_what_a_model_has_seen_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     study = given.labels_study(tmp_path / "study")
     run = tmp_path / "run"
     model = classifier(run / "model" / "last", study)
@@ -212,11 +213,16 @@ def test_what_a_model_has_seen_is_told(tmp_path: Path) -> None:
     found = Evaluated(study, tmp_path / "out", model=model)
     assert found.plan["seen"] == {
         "A": "4 of its 6 cases trained, selected or calibrated the model",
-        "B": "the model has not seen this site",
+        "B": "the model was not trained at a site of this name",
     }
     assert found.plan["seen_sites"] == ["A"]
     assert "site A: 4 of its 6 cases trained" in found.notes[0]
-    assert "the model has not seen this site" in found.said
+    assert "the model was not trained at a site of this name" in found.said
+    (run / "config.yaml").write_text(yaml.safe_dump({"development_sites": ["Rome"], "split": split}))
+    monkeypatch.chdir(model.parent)
+    renamed = Evaluated(study, tmp_path / "renamed", model=Path("last"))
+    assert renamed.notes[0] == "site A: 4 of its 6 cases trained, selected or calibrated the model"
+    assert renamed.plan["method"] == "erm"
     named = classifier(tmp_path / "named", study, sites=["Rome", "B"])
     elsewhere = Evaluated(study, tmp_path / "other", model=named, held_out=["A"])
     assert "at none of these sites by that name" in elsewhere.notes[0]
@@ -267,6 +273,7 @@ def test_what_makes_no_sense_is_said_before_anything_is_written(tmp_path: Path) 
         ({"predictions": folder, "model": folder}, SettingsError, "give one of"),
         ({"predictions": folder, "changes": ["size=3"]}, SettingsError, "settings are for --model"),
         ({"predictions": folder, "held_out": ["C"]}, StudyError, "has no site 'C'"),
+        ({"predictions": folder, "name": "reference"}, SettingsError, "within a site is called; choose another --name"),
         ({"predictions": tmp_path / "none"}, StudyError, "there is no such file or folder"),
         ({"predictions": study.root / "manifest.csv"}, StudyError, "is a segmentation; wanted a folder of masks"),
     ]

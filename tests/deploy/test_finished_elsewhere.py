@@ -71,5 +71,5 @@ def test_a_folder_is_judged_as_it_is_used(tmp_path: Path, study: Path) -> None:
     assert (plan["method"], plan["temperature"]) == ("model", 2.0)
     assert plan["seen"] == {
         "A": "the model was trained at this site: its patients may be among those it learnt from",
-        "B": "the model has not seen this site",
+        "B": "the model was not trained at a site of this name",
     }
