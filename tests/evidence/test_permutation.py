@@ -107,6 +107,36 @@ def test_metrics_of_a_set_are_swapped_patient_by_patient(metric: str, k: int) ->
     assert found.p == pytest.approx((np.abs(every) >= abs(every[0]) - 1e-10).mean())
 
 
+@pytest.mark.parametrize("metric", ["auroc", "average_precision"])
+def test_cases_of_two_networks_are_not_ranked_against_each_other(metric: str) -> None:
+    """A cross-validation: each network's metric on its own cases, by their number, and swaps within each."""
+    generator = np.random.default_rng(4)
+    sizes, target = (8, 6, 3), np.r_[np.arange(8) % 2, np.arange(6) % 2, [1, 1, 1]]  # the third is of one class
+    groups = np.repeat([5, 2, 9], sizes)
+    score = generator.normal(size=(2, 1, 17)) + target + 3 * groups  # no common scale
+    p = 1 / (1 + np.exp(-score))
+    method, base = np.stack([1 - p, p], -1)
+    patients = np.arange(17) % 9
+    found = compare_sets(method, base, target, patients, metric, groups=groups, n_boot=2)
+
+    def by_hand(ranks: np.ndarray) -> float:
+        each = [
+            (METRICS[metric](ranks[own], target[own], np.ones((1, own.sum())))[0], own.sum())
+            for own in (groups == 5, groups == 2)
+        ]
+        return float(sum(value * n for value, n in each) / sum(n for _, n in each))
+
+    ranks = [np.zeros((1, 17, 2)), np.zeros((1, 17, 2))]
+    for of, q in zip(ranks, (method, base), strict=True):
+        for g in (5, 2, 9):
+            of[:, groups == g] = stats.rankdata(q[:, groups == g], axis=1)
+    every = swapped_differences(by_hand, ranks[0], ranks[1], patients)
+    assert found.difference == pytest.approx(every[0])
+    assert found.p == pytest.approx((np.abs(every) >= abs(every[0]) - 1e-10).mean())
+    together = compare_sets(method, base, target, patients, metric, n_boot=2)
+    assert abs(together.difference - found.difference) > 0.01
+
+
 def test_a_model_with_another_scale_is_no_other_model() -> None:
     """Ranks within a model: any increasing function of the scores leaves p where it was."""
     generator = np.random.default_rng(0)
