@@ -107,6 +107,9 @@ def test_it_begins_with_what_one_has_to_know() -> None:
     with_benchmark = write_card(config(elsewhere=elsewhere_found())).partition("\n## ")[0]
     assert "from 0.520 [0.48, 0.55] at south to 0.740 [0.70, 0.77] at north" in with_benchmark
     assert "Of other sites, nothing is known" in with_benchmark
+    assert "otherwise" not in with_benchmark
+    other = elsewhere_found(differences=["steps was 300 there and is 4000 here"])
+    assert "**made otherwise** than this one" in write_card(config(elsewhere=other)).partition("\n## ")[0]
 
 
 def test_every_fact_is_in_its_section() -> None:

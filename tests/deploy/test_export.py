@@ -137,6 +137,9 @@ def test_the_command(tmp_path: Path) -> None:
     assert done.exit_code == 0, done.output
     assert f"wrote {out}: on 5 inputs (1x1x64x48, 3x1x64x48" in done.output
     assert zipfile.is_zipfile(out)
+    inside = CliRunner().invoke(app, ["export", str(model), "--to", "torchscript", "--out", str(model / "net.ts")])
+    assert isinstance(inside.exception, ElsewhereError)
+    assert "lies in the model's folder" in str(inside.exception)  # which would be refused with it
     again = CliRunner().invoke(app, ["export", str(tmp_path), "--to", "torchscript", "--out", str(out)])
     assert isinstance(again.exception, ElsewhereError)
 

@@ -93,6 +93,20 @@ def test_one_output_between_0_and_1_could_be_either(tmp_path: Path) -> None:
         wrong(torch.randn(1, 3, 8, 8))
 
 
+def test_probabilities_of_each_class_by_itself_are_not_taken_for_logits() -> None:
+    """Their softmax would be nearly even, and every confidence wrong."""
+
+    class Sigmoids(nn.Module):
+        def forward(self, image: Tensor) -> Tensor:
+            return torch.sigmoid(image[:, :2])
+
+    image = torch.randn(2, 3, 8, 8)
+    with pytest.raises(ModelError, match=r"lies between 0 and 1 and does not add up to 1.*--set output=logits"):
+        Answers(Sigmoids(), 2, "segmentation", "auto")(image)
+    said = Answers(Sigmoids(), 2, "segmentation", "logits")(image)
+    assert torch.equal(said, torch.sigmoid(image[:, :2]))
+
+
 def test_outputs_that_do_not_fit() -> None:
     image = torch.zeros(2, 3, 8, 8)
     with pytest.raises(ModelError, match=r"the model has 2 outputs, the study 4 classes"):

@@ -8,6 +8,8 @@ from typing import Annotated
 
 import typer
 
+from elsewhere.errors import SettingsError
+
 
 class Format(StrEnum):
     """What a model can be exported to."""
@@ -24,6 +26,8 @@ def export(
     trust: Annotated[bool, typer.Option("--trust", help="run a network that the model names by import path")] = False,
 ) -> None:
     """Export a model to ONNX, TorchScript or a MONAI bundle, after running both and comparing."""
+    if model.resolve() in out.resolve().parents:
+        raise SettingsError(f"--out {out}: lies in the model's folder, which holds nothing else; choose another place")
     from elsewhere.deploy.export import export_model, open_model
     from elsewhere.deploy.export_check import TOLERANCE
 

@@ -52,13 +52,10 @@ def inference(model: Deployed, described: Mapping[str, Any]) -> dict[str, Any]:
     channel = "@cut(f)[0][:-4] + f'{c:04d}' + @cut(f)[1]"
     files = f"[{channel} for c in range({n})]" if n > 1 else "f"
     without_channel = ".removesuffix('_0000')" if n > 1 else ""
-    images = (
-        ["$import nibabel"]
-        if is_volume(model)
-        else ["$import PIL.Image as PILImage", "$import PIL.ImageOps as PILImageOps"]
-    )
+    packages = ["csv", "pathlib", "numpy as np", "torch", "monai"]
+    packages += ["nibabel"] if is_volume(model) else ["PIL.Image as PILImage", "PIL.ImageOps as PILImageOps"]
     return {
-        "imports": ["$import csv", "$import pathlib", "$import numpy as np", "$import torch", "$import monai", *images],
+        "imports": [f"$import {package}" for package in packages],
         "bundle_root": ".",
         "dataset_dir": "$@bundle_root + '/input'",
         "output_dir": "$@bundle_root + '/output'",

@@ -46,9 +46,10 @@ def elsewhere_in_short(config: Mapping[str, Any]) -> str:
         return "the benchmark found no score that is defined."
     worst, best = (f"{interval(row, '')} at {text(row['held_out'])}" for row in (ordered[0], ordered[-1]))
     span = worst if len(ordered) == 1 else f"from {worst} to {best}"
+    otherwise = " They were **made otherwise** than this one, see below." if found["differences"] else ""
     return (
-        f"{metric_name(primary)} {span}, of models of the same method that were trained without the site. Of other "
-        "sites, nothing is known."
+        f"{metric_name(primary)} {span}, of models of the same method that were trained without the site.{otherwise} "
+        "Of other sites, nothing is known."
     )
 
 

@@ -22,8 +22,8 @@ class Answers(nn.Module):
     """Whatever a network gives, as logits (B, K, ...).
 
     Logits pass as they are; of probabilities the logarithm is taken, whose softmax they are. One output for two
-    classes is the second class's. With "auto", outputs in [0, 1] that add up to 1 are probabilities: decided once, on
-    the first answer.
+    classes is the second class's. With "auto", outputs in [0, 1] that add up to 1 are probabilities, and outputs beyond
+    [0, 1] are logits: decided once, on the first answer; other outputs must be named.
 
     Args:
         network: normalised image (B, C, *spatial) to (B, K, *spatial), (B, K), (B, 1, ...) or (B,).
@@ -72,8 +72,15 @@ class Answers(nn.Module):
         return raw
 
     def _told(self, raw: Tensor, single: bool) -> str:
+        if not single and _are_probabilities(raw):
+            return "probabilities"
+        if not single and bool(((raw >= 0) & (raw <= 1)).all()) and bool((raw > 0).any()):
+            raise ModelError(
+                "the model's first answer lies between 0 and 1 and does not add up to 1 over the classes: if these are "
+                "logits, say --set output=logits; probabilities of each class by itself (sigmoids) are not taken"
+            )
         if not single:
-            return "probabilities" if _are_probabilities(raw) else "logits"
+            return "logits"
         if bool(((raw < 0) | (raw > 1)).any()):
             return "logits"
         raise ModelError(
