@@ -151,6 +151,21 @@ def test_outer_mask_of_few_patients_or_none_is_the_whole_image() -> None:
     assert mask_coverage(healthy, healthy, range(50), fitted).patients.n_patients == 20
 
 
+def test_where_calibration_patients_leave_nothing_out_it_says_so() -> None:
+    """Enough patients, but the foreground of one in six is where the model sees nothing at all."""
+    fitted = fit_outer_mask(histograms([[9] * 10] * 10 + [[0] * 5 + [9] * 5] * 2), range(12), 0.9)
+    assert fitted.threshold == 0
+    assert fitted.reason == (
+        "of 12 calibration patients 2 have more of their foreground below a probability of 0.1 than may lie outside: "
+        "the mask is the whole image"
+    )
+    p = np.array([[1.0, 0.0]] * 12)
+    sure = fit_label_sets(p, np.arange(12) >= 10, range(12), 0.9)
+    assert sure.threshold == 1
+    assert str(sure.reason).startswith("of 12 calibration patients 2 have a case whose class was given no probability")
+    assert fit_label_sets(p, np.arange(12) >= 12, range(12), 0.9).reason is None
+
+
 def test_each_model_has_its_own_outer_mask() -> None:
     true = histograms([[9] * 5 + [4] * 5, [9] * 10])
     false = histograms([[0] * 10, [0] * 10])

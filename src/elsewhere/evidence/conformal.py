@@ -26,6 +26,8 @@ from elsewhere.evidence.judged import Patients, owners
 from elsewhere.evidence.shares import share, sums_by_patient
 from elsewhere.tasks.classification_metrics import checked
 
+EVERY_CLASS, WHOLE_IMAGE = "every class is in every set", "the mask is the whole image"
+
 
 @dataclass(frozen=True)
 class LabelSets:
@@ -111,8 +113,11 @@ def fit_label_sets(
     p, y = checked(probabilities, target)
     misses = 1 - p[np.arange(len(y)), y]
     scores = _worst(np.where(np.isnan(misses), 1.0, misses), patients)  # no answer is the worst one
-    rank, reason = _rank(len(scores), level, "every class is in every set")
+    rank, reason = _rank(len(scores), level, EVERY_CLASS)
     threshold = 1.0 if rank is None else float(np.sort(scores)[rank - 1])
+    if rank is not None and threshold >= 1:
+        reason = f"of {len(scores)} calibration patients {(scores >= 1).sum()} have a case whose class was given no "
+        reason += f"probability at all: {EVERY_CLASS}"
     return LabelSets(threshold, level, len(scores), reason)
 
 
@@ -182,8 +187,11 @@ def fit_outer_mask(
     n_bins = by_patient.shape[1]
     # Of bin i all below is lost at the threshold i / B: the highest that loses little enough, of each patient.
     highest = (_outside(by_patient) <= missed).sum(axis=1) - 1
-    rank, reason = _rank(len(highest), level, "the mask is the whole image")
+    rank, reason = _rank(len(highest), level, WHOLE_IMAGE)
     threshold = 0.0 if rank is None else float(np.sort(highest)[len(highest) - rank]) / n_bins
+    if rank is not None and threshold == 0:
+        reason = f"of {len(highest)} calibration patients {(highest == 0).sum()} have more of their foreground below a "
+        reason += f"probability of {1 / n_bins:g} than may lie outside: {WHOLE_IMAGE}"
     return OuterMask(threshold, level, missed, len(highest), reason)
 
 
