@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from elsewhere.report.blocks import chance, number, p_value, percent
+from elsewhere.report.blocks import chance, number, p_value, percent, percents
 from elsewhere.report.charts import Journey, Line, Span, Strip, curves, dumbbell, forest, strips
 from elsewhere.report.charts.scale import WIDTH, Axis, powers, ticks
 
@@ -151,4 +151,7 @@ def test_numbers_as_people_read_them() -> None:
         "50 %", "1.2 %", "99.5 %", "100 %", "0 %"
     ]  # fmt: skip
     assert [chance(0.0), chance(0.5), chance(1.0), chance(NAN)] == ["< 0.01", "0.50", "> 0.99", "–"]
+    assert [percents(0.5, 0.993), percents(0.01, 1.0), percents(NAN, 1.0)] == [
+        "[50, 99.3 %]", "[1.0, 100 %]", "no interval"
+    ]  # fmt: skip
     assert [p_value(0.0002), p_value(0.049), p_value(0.3)] == ["< 0.001", "0.049", "0.30"]

@@ -267,6 +267,17 @@ def test_nothing_finished_yet(tmp_path: Path) -> None:
     assert "Nothing is finished yet, so there is no answer." in page.text
 
 
+def test_what_few_calibration_patients_can_promise_is_said(tmp_path: Path, segmentation: Path) -> None:
+    MadeUp("segmentation", {"A": 10, "B": 10}, {"erm": 0.0, "gin": 0.5}, seeds=(0,), home=4, calibration=7).write(
+        tmp_path
+    )
+    page = page_of(tmp_path, prevalence=0.1)
+    assert "should flag about 12 % of patients" in page.sections["doubt"], "1 of 8"
+    assert "that of --prevalence is for cases" in page.sections["operating-points"]
+    assert "Holm over all 2 tests" in page.sections["comparisons"]
+    assert "should flag about 8 % of patients" in page_of(segmentation).sections["doubt"], "1 of 13"
+
+
 def test_tables_that_were_changed_are_refused(tmp_path: Path) -> None:
     specs = MadeUp("segmentation", {"A": 6, "B": 6}, seeds=(0,), methods={"erm": 0.0}, home=4, calibration=4).write(
         tmp_path

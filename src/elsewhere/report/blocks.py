@@ -185,6 +185,13 @@ def limits(one: Interval, digits: int = 2, *, sign: bool = False) -> str:
     return {THIS_METHOD: f"({low}, {high})", NEW_SITE: f"{low} to {high}"}.get(one.estimand, f"[{low}, {high}]")
 
 
+def percents(lo: float, hi: float) -> str:
+    """`[78, 84 %]`, or "no interval": limits of a share, in the width that tables of many shares have."""
+    if math.isnan(lo) or math.isnan(hi):
+        return "no interval"
+    return f"[{percent(lo).removesuffix(' %')}, {percent(hi)}]"
+
+
 def chance(p: float) -> str:
     """A probability that is estimated, never certain: `0.93`, `< 0.01`, `> 0.99`."""
     return "< 0.01" if p < 0.005 else "> 0.99" if p > 0.995 else number(p, 2)

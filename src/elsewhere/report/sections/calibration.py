@@ -19,6 +19,7 @@ from elsewhere.report.blocks import (
     name,
     number,
     percent,
+    percents,
 )
 from elsewhere.report.charts import Line, curves
 from elsewhere.report.sections.view import View, crowded, stands_out
@@ -157,9 +158,8 @@ def _sets(view: View) -> Table:
 
 
 def _share(value: float, lo: float, hi: float, one: ConformalAt | None) -> Cell:
-    interval = "no interval" if lo != lo else f"[{percent(lo)}, {percent(hi)}]"
     below = one is not None and hi == hi and hi < one.level
-    return Cell(percent(value), [interval], "missing" if below else "")
+    return Cell(percent(value), [percents(lo, hi)], "missing" if below else "")
 
 
 def _reasons(found: tuple[ConformalAt, ...]) -> list[str]:

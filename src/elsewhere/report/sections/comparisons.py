@@ -116,13 +116,15 @@ def _table(view: View) -> Table:
     exact = all(one.exact for one in found.contrasts)
     least = min((one.permutations for one in found.contrasts if not one.exact), default=0)
     swaps = "all swaps were counted" if exact else f"all swaps where patients are few, else {least:,} drawn or more"
+    holm = "Corrected: one test, there is nothing to correct."
+    if found.hypotheses > 1:
+        holm = f"Corrected: by Holm over all {found.hypotheses} tests of this table."
     captions = [
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
         f"p: permutation test over the patients of a site, the two methods' answers swapped patient by patient, mean "
-        f"over seeds ({swaps}); of these models. Corrected: by Holm over all {found.hypotheses} tests of this table. "
-        f"Better or worse is said only where the corrected p is not above {LEVEL:g}; for these models only, where ( ) "
-        "includes no difference or cannot be had.",
+        f"over seeds ({swaps}); of these models. {holm} Better or worse is said only where the corrected p is not "
+        f"above {LEVEL:g}; for these models only, where ( ) includes no difference or cannot be had.",
         "P(better): probability that one more run of the method scores better than one more run of ERM with the same "
         "new seed, on as many further patients of this site; 0.5 is even. It is not a p-value.",
     ]

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_decisions import DICE_RULE, DecisionAt
 from elsewhere.evidence.intervals import Interval
-from elsewhere.report.blocks import Block, Cell, Heading, Row, Section, Table, Text, name, number, percent
+from elsewhere.report.blocks import Block, Cell, Heading, Row, Section, Table, Text, name, number, percent, percents
 from elsewhere.report.sections.view import View
 
 TITLE = "Operating points"
@@ -101,7 +101,7 @@ def _thresholds(values: Sequence[float]) -> Cell:
 def _share(one: Interval | None, home: Interval | None = None) -> Cell:
     if one is None or math.isnan(one.value):
         return Cell("–", [one.reason] if one is not None and one.reason else [], "quiet")
-    small = [f"[{percent(one.lo)}, {percent(one.hi)}]" if one.lo == one.lo else "no interval"]
+    small = [percents(one.lo, one.hi)]
     if home is not None and not math.isnan(home.value):
         small.append(f"home {percent(home.value)}")
     return Cell(percent(one.value), small)

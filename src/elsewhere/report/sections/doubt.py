@@ -6,11 +6,14 @@ from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_doubt import DoubtAt, RiskCurve
 from elsewhere.evidence.findings_material import BASELINE
 from elsewhere.evidence.intervals import Interval
-from elsewhere.report.blocks import Block, Cell, Figure, Figures, Row, Section, Table, name, number, percent
+from elsewhere.report.blocks import Block, Cell, Figure, Figures, Row, Section, Table, name, number, percent, percents
 from elsewhere.report.charts import Line, curves
 from elsewhere.report.sections.view import View, crowded, stands_out
 
 TITLE = "Knowing when it is lost"
+
+FLAGGED = 0.05
+"""Share of patients like the calibration patients that the threshold flags: `LEVEL` of `deploy.outliers`."""
 
 
 def section(view: View, name: str = "doubt") -> Section:
@@ -101,10 +104,17 @@ def _table(view: View) -> Table:
     ]
     if flags:
         captions.append(
-            "Flagged: unlike the development data, by a threshold that should flag about 5 % of patients like the "
-            "calibration patients."
+            f"Flagged: unlike the development data, by a threshold that should flag about {_promised(view)} % of "
+            "patients like the calibration patients."
         )
     return Table("how well errors are found", head, rows, captions, view.warnings)
+
+
+def _promised(view: View) -> str:
+    """What a threshold from n calibration patients comes to: with few of them 1 / (n + 1), and no less."""
+    sizes = {one.calibration_patients for one in view.findings.calibration} - {0}
+    shares = sorted({max(FLAGGED, 1 / (n + 1)) for n in sizes}) or [FLAGGED]
+    return " to ".join(dict.fromkeys(f"{100 * share:.0f}" for share in (shares[0], shares[-1])))
 
 
 def _score(one: Interval | None, more: list[str] | None = None) -> Cell:
@@ -126,4 +136,4 @@ def _area(curve: RiskCurve | None) -> Cell:
 def _flagged(one: Interval | None) -> Cell:
     if one is None:
         return Cell("–", mark="quiet")
-    return Cell(percent(one.value), [f"[{percent(one.lo)}, {percent(one.hi)}]" if one.lo == one.lo else "no interval"])
+    return Cell(percent(one.value), [percents(one.lo, one.hi)])

@@ -7,6 +7,7 @@ import math
 from elsewhere.evidence.findings_material import RANKING, REFERENCE
 from elsewhere.evidence.findings_scores import OverallScore, Score
 from elsewhere.evidence.intervals import Interval
+from elsewhere.evidence.sites import FEWEST
 from elsewhere.report.blocks import Block, Cell, Figure, Figures, Row, Section, Table, limits, name, number
 from elsewhere.report.charts import Span, forest
 from elsewhere.report.charts.forest import reach
@@ -87,8 +88,12 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
     lines += estimands(found.n_seeds > 1, new_site)
     if found.n_seeds == 1 and not view.evaluation:
         lines.append("One seed: what another training run would give cannot be seen; no interval for the method.")
+    if fewest == 1 < found.n_seeds:
+        lines.append("No ( ): only one seed there, or in one of the sites that a mean is over.")
     if not new_site and len(found.sites) > 1:
-        lines.append(f"The mean is over {view.over}; with fewer than 5 nothing is said about another site.")
+        why = next((one.new_site.reason for one in found.overall if one.new_site.reason), "not judged at all of them")
+        why = f"with fewer than {FEWEST}" if len(found.sites) < FEWEST else f"({why})"
+        lines.append(f"The mean is over {view.over}; {why} nothing is said about another site.")
     if found.metric in DISTANCES:
         lines.append(PIXELS)
     if at_home:
