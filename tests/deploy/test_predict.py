@@ -262,6 +262,16 @@ def test_a_folder_is_of_one_model(volumes: Path, photographs: Path, tmp_path: Pa
         go(volumes, tmp_path / "out", image)
 
 
+def test_nothing_is_written_into_the_model(volumes: Path, tmp_path: Path) -> None:
+    """A model's folder that holds anything else is refused: it could not be used again."""
+    before = sorted(volumes.iterdir())
+    (tmp_path / "link").symlink_to(volumes)
+    for out in (volumes, volumes / "predictions", tmp_path / "link" / "x"):
+        with pytest.raises(SettingsError, match="lies in the model's folder, which holds nothing else"):
+            go(volumes, out, tmp_path)
+    assert sorted(volumes.iterdir()) == before
+
+
 def test_several_processes_say_the_same(volumes: Path, tmp_path: Path) -> None:
     for n in range(3):
         save_volume(tmp_path / "in" / f"{n}.nii.gz", ct_voxels(n), TURNED)

@@ -99,6 +99,8 @@ def predict_cases(
     from elsewhere.deploy.model import load
 
     model, out = Path(model).absolute(), Path(os.path.abspath(out.expanduser()))
+    if model.resolve() in (out.resolve(), *out.resolve().parents):
+        raise SettingsError(f"{out}: lies in the model's folder, which holds nothing else; choose another folder")
     device = _device(device)
     loaded = load(model, trust=trust, device=device)
     config, preprocessing = loaded.config, loaded.preprocessing
