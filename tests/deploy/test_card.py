@@ -126,6 +126,9 @@ def test_every_fact_is_in_its_section() -> None:
     assert "| all sites | all | HD95 | 4.2 pixels [4.2, 4.2] | 24 |" in home
     assert "| north | all | Dice | 0.840 [0.80, 0.87] | 12 \\* |" in home
     assert "2 of these 24 cases are flagged." in home
+    assert "rightly shows nothing" not in home  # of one class nothing has to be explained
+    several_classes = write_card(config(classes=["background", "nodule", "scar"]))
+    assert "An image that rightly shows nothing of a class has Dice 1" in section(several_classes, "At home")
     decided = section(card, "Temperature, thresholds, flags")
     for words in ("9 patients (10 cases)", "1.3", "P(foreground): 0.37", "the outer mask, and so on", "score of 2.1"):
         assert words in decided
@@ -249,6 +252,12 @@ def test_numbers_are_summed_up_and_others_counted() -> None:
     np.testing.assert_allclose(found["age"]["numbers"]["quartiles"], expected)
     assert (found["age"]["numbers"]["n"], found["age"]["missing"]) == (39, 1)
     assert found["sex"] == {"values": {"F": 20, "M": 10}, "missing": 10}
+
+
+def test_codes_and_grades_are_counted_as_words_are() -> None:
+    found = covariates(people(grade=["2", "3.0", "3", "2", "3", None], few=["1", "2", "3", "4", None, None]))
+    assert found["grade"] == {"values": {"2": 2, "3": 3}, "missing": 1}
+    assert found["few"]["numbers"]["n"] == 4
 
 
 def test_a_patient_counts_once() -> None:

@@ -70,6 +70,11 @@ def at_home(config: Mapping[str, Any]) -> str:
         for row in home["rows"]
     ]
     about = f"{_brackets(home['estimand'])} Probabilities are those that the model gives, after its temperature."
+    if config["task"] == "segmentation" and len(config["classes"]) > 2:
+        about += (
+            " An image that rightly shows nothing of a class has Dice 1 in the row of that class, which does not count "
+            "in `all` of the image."
+        )
     parts = [title, about, table(["site", "class", "score", "value", "patients"], rows), _mark(home["rows"])]
     if home["operating"]:
         points = [

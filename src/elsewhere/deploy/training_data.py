@@ -20,6 +20,9 @@ from elsewhere.study.seal import ROLES, Development
 MOST_VALUES = 12
 """Of a text column that are counted out (our choice)."""
 
+FEW_NUMBERS = 5
+"""Different numbers of a column up to which they are counted out, as a text is (our choice)."""
+
 LONG = 10_000
 """Whole numbers from here on may be numbers of patients (our choice)."""
 
@@ -86,6 +89,8 @@ def _column(given: Sequence[str | None]) -> dict[str, Any]:
         different = len(set(finite))
         if 2 * different > len(finite) and all(n.is_integer() and abs(n) >= LONG for n in finite):
             return {"different": different, **missing}
+        if different <= FEW_NUMBERS and 2 * different <= len(finite):  # codes, grades: counts say more than quartiles
+            return {"values": {f"{n:g}": count for n, count in sorted(Counter(finite).items())}, **missing}
         quartiles = [float(q) for q in np.quantile(finite, [0, 0.25, 0.5, 0.75, 1])]
         return {"numbers": {"n": len(finite), "quartiles": quartiles}, **missing}
     counts = Counter(texts)
