@@ -175,6 +175,13 @@ def test_what_is_missing_is_said() -> None:
     assert "nothing was measured" in section(card, "At home")
     assert "0 patients (0 cases) of these sites: there are no calibration patients" in card
     assert "**Temperature**: none" in card
+    assert "**Thresholds**: none; labels" in card
+    assert "were fitted on" not in card
+    few = config(thresholds={})
+    assert "**Thresholds**: none, for the calibration patients do not show every class" in write_card(few)
+    assert "fitted on 9 calibration patients: others would have given" in section(write_card(few), "Limits")
+    few["calibration"]["n_patients"] = 20
+    assert "were fitted on" not in write_card(few)
     assert "No training case shows nodule" in card
 
 

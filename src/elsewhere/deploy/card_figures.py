@@ -164,7 +164,9 @@ def decisions(config: Mapping[str, Any]) -> str:
     for name, value in config["thresholds"].items():
         lines.append(f"**Threshold** of P({text(name)}): {number(value)} ({rule}); labels are the most probable class.")
     if not config["thresholds"]:
-        lines.append("**Thresholds**: none; labels are the most probable class.")
+        without = calibration["n_patients"] and not calibration["reason"]
+        why = ", for the calibration patients do not show every class" if without else ""
+        lines.append(f"**Thresholds**: none{why}; labels are the most probable class.")
     sets = text(config["conformal"]["sentence"]) if config["conformal"] else "none"
     lines += [f"**Prediction sets**: {sets}.", f"**Unlike the development data**: {text(calibration['outlier'])}."]
     return f"""\
@@ -193,6 +195,9 @@ def limits(config: Mapping[str, Any]) -> str:
         lines.append(f"No training case shows {several(data['unseen'])}: it cannot know what that is.")
     if home["rows"] and max(int(row["n_patients"]) for row in home["rows"]) < FEW:
         lines.append(f"The figures at home are of fewer than {FEW} patients: read the intervals, not the values.")
+    if 0 < config["calibration"]["n_patients"] < FEW:
+        people = count(config["calibration"]["n_patients"], "calibration patient")
+        lines.append(f"Temperature, thresholds and flag were fitted on {people}: others would have given other ones.")
     if config["elsewhere"] is None:
         lines.append("Nothing is known of sites other than these.")
     return "## Limits\n\n" + bullets(lines)
