@@ -187,6 +187,10 @@ class Method(nn.Module):
         """The objective under the key "loss", and whatever else is worth logging; scalars."""
         return {"loss": self.task.loss(self(batch.image), batch.target).mean()}
 
+    def saved_options(self) -> dict[str, Any]:
+        """Options with which a saved model is built again, where files that `options` name may be missing."""
+        return dict(self.options)
+
     def optimizers(self, make: OptimizerFactory) -> list[Optimizer]:
         """One optimiser over all parameters; `make(parameters, **changes)` builds one with the recipe's settings."""
         return [make(p for p in self.parameters() if p.requires_grad)]

@@ -18,6 +18,7 @@ from elsewhere import methods, networks, tasks
 from elsewhere.errors import RunError
 from elsewhere.files import atomic, write_text
 from elsewhere.methods import Method
+from elsewhere.networks import pretrained
 from elsewhere.tasks import Task
 from elsewhere.training.randomness import number, own_state
 
@@ -168,7 +169,8 @@ def load_model(folder: Path | str, device: torch.device | str = "cpu") -> Deploy
         config = yaml.safe_load((folder / CONFIG).read_text(encoding="utf-8"))
         state = safetensors.torch.load_file(folder / WEIGHTS)
         preprocessing = Preprocessing.model_validate(config["preprocessing"])
-        method = build(config)
+        with pretrained.layout_only():
+            method = build(config)
         missing, unexpected = method.load_state_dict(state, strict=False)
     except (yaml.YAMLError, safetensors.SafetensorError, KeyError, TypeError, ValueError, RuntimeError) as error:
         raise RunError(f"{folder}: the model cannot be read ({str(error).splitlines()[0]})") from error

@@ -284,7 +284,8 @@ def _build(job: _Job) -> tuple[dict[str, Any], Method]:
             f"patch_size={list(patch)} does not fit network {config['network']}; each must be a multiple of "
             f"{list(multiple)}"
         )
-    return config, build(config, job.seed)
+    method = build(config, job.seed)
+    return config | {"options": method.saved_options()}, method
 
 
 def _identity(job: _Job, config: Mapping[str, Any], world: int) -> dict[str, Any]:

@@ -1,0 +1,143 @@
+"""More input channels for a network that is already built: the layers that take the image itself get wider."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.nn.modules.conv import _ConvNd
+from torch.overrides import TorchFunctionMode
+
+from elsewhere.errors import SettingsError
+
+SIZES = (64, 32, 96, 128, 224)
+"""Of the image that is sent through the network to see which layers take it; the first that it accepts."""
+
+
+def input_channels(network: nn.Module) -> int:
+    """Channels of the image that a network takes: those of its first convolution.
+
+    Raises:
+        SettingsError: it has no convolution.
+    """
+    for module in network.modules():
+        if isinstance(module, _ConvNd):
+            return int(module.in_channels)
+    raise SettingsError(f"{type(network).__name__} has no convolution: it cannot be given more input channels")
+
+
+def widen(network: nn.Module, extra: int, dims: int) -> list[str]:
+    """Let a network take `extra` more channels behind those of its image, in place.
+
+    Every convolution that takes the image itself (in a residual first block there are two) is rebuilt. Its outputs
+    keep the scale that the network's own initialisation gave them: the weights of the image's channels stay as they
+    were drawn, those of the further channels are drawn from a normal distribution of the same deviation, and all are
+    multiplied by sqrt(channels before / channels after) (our choice). Biases stay. Drawn from torch's global generator,
+    as all weights of a new network are.
+
+    Args:
+        network: image (B, C, *spatial) to anything.
+        extra: channels more.
+        dims: 2 or 3.
+
+    Returns:
+        Names of the layers that were rebuilt.
+
+    Raises:
+        SettingsError: the image first meets a layer that cannot be widened (grouped, a normalisation, no convolution).
+    """
+    layers = _first_layers(network, dims)
+    names = {id(module): name for name, module in network.named_modules()}
+    for layer in layers:
+        _widen(layer, extra, names[id(layer)])
+    return [names[id(layer)] for layer in layers]
+
+
+def _widen(layer: _ConvNd, extra: int, name: str) -> None:
+    if layer.groups != 1:
+        raise SettingsError(f"layer {name} takes the image in {layer.groups} groups: it cannot be given more channels")
+    before = layer.weight.detach()
+    more = before.new_empty(before.shape[0], extra, *before.shape[2:]).normal_() * before.std()
+    weight = torch.cat([before, more], dim=1) * (before.shape[1] / (before.shape[1] + extra)) ** 0.5
+    layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
+    layer.in_channels += extra
+
+
+def _first_layers(network: nn.Module, dims: int) -> list[_ConvNd]:
+    """Convolutions that take the image, as it is or after steps without weights (padding, casts), in their order."""
+    channels = input_channels(network)
+    training = {module: module.training for module in network.modules()}
+    refused: Exception | None = None
+    try:
+        network.eval()  # batch normalisation of one value a channel is refused in training mode
+        for size in SIZES:
+            seen = _Seen(channels)
+            try:
+                with (
+                    FakeTensorMode(allow_non_fake_inputs=True),
+                    torch.no_grad(),
+                    seen,
+                ):  # shapes alone; nothing is computed
+                    image = torch.empty(1, channels, *(size,) * dims)
+                    seen.mark(image)
+                    network(image)
+            except SettingsError:
+                raise
+            except Exception as error:  # a size that this network does not take
+                refused = error
+                continue
+            return seen.layers(network)
+    finally:
+        for module, mode in training.items():
+            module.training = mode
+    raise SettingsError(f"{type(network).__name__}: no image of {SIZES} pixels a side went through it ({refused})")
+
+
+CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, *(getattr(nn.functional, f"conv{d}d") for d in (1, 2, 3))}
+
+
+class _Seen(TorchFunctionMode):
+    """Follows an image through a network and writes down the weights that it meets first."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.channels = channels
+        self.images: dict[int, Tensor] = {}  # by id; kept, so that no id is used twice
+        self.weights: list[Tensor] = []
+
+    def mark(self, image: Tensor) -> None:
+        self.images[id(image)] = image
+
+    def __torch_function__(
+        self, func: Callable[..., Any], types: Sequence[type], args: tuple[Any, ...] = (), kwargs: Any = None
+    ) -> Any:
+        kwargs = kwargs or {}
+        given = [*args, *kwargs.values()]
+        takes_image = any(id(value) in self.images for value in given)
+        if takes_image and func in CONVOLUTIONS:
+            self.weights.append(kwargs["weight"] if "weight" in kwargs else args[1])
+            return func(*args, **kwargs)
+        if takes_image and any(isinstance(value, nn.Parameter) for value in given):
+            name = getattr(func, "__name__", str(func))
+            raise SettingsError(
+                f"the image first meets {name}, which has weights and is no convolution: cannot widen it"
+            )
+        result = func(*args, **kwargs)
+        if takes_image and isinstance(result, Tensor) and result.ndim > 2 and result.shape[1] == self.channels:
+            self.mark(result)
+        return result
+
+    def layers(self, network: nn.Module) -> list[_ConvNd]:
+        """The convolutions that own the weights."""
+        found = []
+        for weight in self.weights:
+            owner = [m for m in network.modules() if isinstance(m, _ConvNd) and m.weight is weight]
+            if not owner:
+                raise SettingsError("a weight that takes the image belongs to no convolution layer: cannot widen it")
+            found += [layer for layer in owner[:1] if layer not in found]
+        if not found:
+            raise SettingsError(f"{type(network).__name__}: no convolution takes the image: cannot widen it")
+        return found

@@ -1,0 +1,121 @@
+"""DropGen beside the shared suite: what goes into the network, what is dropped, and a model that needs no file."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from problem import Net, make_batch, make_task
+from torch.nn import functional
+
+from elsewhere import methods
+from elsewhere.errors import SettingsError
+from elsewhere.methods import Context
+from elsewhere.methods.dropgen import ChannelDropout, StableFeatures
+from elsewhere.networks import pretrained, stable
+
+
+def make(kind: str = "segmentation", dims: int = 2, **options: Any) -> Any:
+    task = make_task(kind, dims)
+    return methods.create("dropgen", Net(dims, task.n_outputs, kind), task, n_sites=3, **options)
+
+
+def test_the_network_gets_image_and_normalised_features() -> None:
+    method, image = make().eval(), make_batch("segmentation", 2).image
+    features = functional.instance_norm(stable.build("mind", 2)(image))
+    assert features.shape[1] == 4
+    assert torch.equal(method(image), method.network(torch.cat([image, features], dim=1)))
+
+
+def test_scale_and_features_alone() -> None:
+    image = make_batch("segmentation", 2).image
+    both = make(scale=3.0).inputs(image)
+    alone = make(image=False).inputs(image)
+    assert both.shape[1] == 5
+    torch.testing.assert_close(both[:, 1:], 3 * alone)
+    assert make(image=False).eval()(image).shape == (6, 2, 12, 12)
+
+
+def test_without_an_extractor_only_the_image_is_there_to_drop() -> None:
+    method, batch = make(extractor="none", p=0.5), make_batch("segmentation", 2)
+    assert torch.equal(method.inputs(batch.image), batch.image)
+    with pytest.raises(SettingsError, match="extractor is none"):
+        make(extractor="none", image=False)
+
+
+def test_channels_are_dropped_whole_case_by_case_and_the_rest_scaled() -> None:
+    channels = torch.randn(200, 17, 3, 3)
+    dropped = ChannelDropout(0.75)(channels, torch.Generator().manual_seed(0))
+    ratio = dropped / channels
+    kept = ratio[:, :, 0, 0] != 0
+    assert torch.equal(ratio, ratio[:, :, :1, :1].expand_as(ratio))
+    torch.testing.assert_close(ratio[kept], torch.full_like(ratio[kept], 4.0))
+    # 3400 draws at 0.25: standard deviation 0.0074
+    assert 0.22 < float(kept.float().mean()) < 0.28
+    assert len({tuple(row) for row in kept.tolist()}) > 100
+
+
+def test_the_images_channels_may_be_kept() -> None:
+    batch = make_batch("segmentation", 2)
+    dropout = make(drop_image=False).dropout
+    kept = torch.cat([dropout.kept(torch.zeros(6, 5), torch.Generator().manual_seed(n)) for n in range(40)])
+    assert torch.equal(kept[:, 0], torch.ones(240))
+    assert 0.15 < float((kept[:, 1:] != 0).float().mean()) < 0.35
+    assert float((make(drop_image=True).dropout.kept(batch.image.expand(-1, 5, -1, -1))[:, 0] != 0).float().mean()) < 1
+
+
+def test_nothing_is_dropped_when_deployed_and_the_loss_drops() -> None:
+    method, batch = make(p=0.5), make_batch("segmentation", 2)
+    assert torch.equal(method.dropout.eval()(batch.image), batch.image)
+    method.train()
+    losses = [float(method.loss(batch, Context(step=step))["loss"].detach()) for step in (0, 0, 1)]
+    assert losses[0] == losses[1] != losses[2]
+    own = make(p=0.0).train()
+    expected = own.task.loss(own(batch.image), batch.target).mean()
+    assert float(own.loss(batch, Context())["loss"].detach()) == float(expected.detach())
+
+
+@pytest.mark.parametrize("p", [-0.1, 1.0])
+def test_a_probability_out_of_range_is_named(p: float) -> None:
+    with pytest.raises(SettingsError, match="p must be at least 0 and below 1"):
+        ChannelDropout(p)
+
+
+def test_the_extractor_is_not_trained(tmp_path: Path) -> None:
+    method = make(extractor="elsewhere-2d", weights=str(_weights(tmp_path)))
+    method.train()
+    before = {k: v.clone() for k, v in method.stable.extractor.state_dict().items()}
+    optimizer = torch.optim.SGD([p for p in method.parameters() if p.requires_grad], 0.1)
+    for step in range(3):
+        method.update(make_batch("segmentation", 2), Context(step=step, optimizers=(optimizer,)))
+    assert before
+    for key, value in method.stable.extractor.state_dict().items():
+        assert torch.equal(value, before[key]), key
+
+
+def test_a_saved_model_needs_no_file_of_weights(tmp_path: Path) -> None:
+    file = _weights(tmp_path)
+    method = make(extractor="elsewhere-2d", weights=str(file)).eval()
+    file.unlink()
+    options = method.saved_options()
+    assert str(tmp_path) not in str(options)
+    with pretrained.layout_only():
+        again = make(**options)
+    again.load_state_dict(method.state_dict())
+    image = make_batch("segmentation", 2).image
+    assert torch.equal(again.eval()(image), method(image))
+
+
+def test_five_lines_make_a_plain_loop_dropgen() -> None:
+    features = StableFeatures(stable.build("mind", 3))
+    drop = ChannelDropout(0.75)
+    image = torch.randn(2, 1, 8, 8, 8)
+    network = torch.nn.Conv3d(1 + 12, 2, 3, padding=1)
+    assert network(drop(features(image))).shape == (2, 2, 8, 8, 8)
+
+
+def _weights(folder: Path) -> Path:
+    torch.manual_seed(3)
+    return stable.write_ours(folder / "own.safetensors", stable.FeatureUNet(2, 1, features=3, width=4, downs=1))
