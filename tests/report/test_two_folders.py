@@ -53,6 +53,18 @@ def test_differences_are_of_the_same_patients(folders: tuple[Path, Path]) -> Non
     assert again[0].difference.verdict == "worse"
 
 
+def test_a_verdict_on_models_only_says_so(folders: tuple[Path, Path], tmp_path: Path) -> None:
+    for name, gain in (("one", 0.0), ("two", 0.4)):
+        MadeUp("segmentation", {"B": 20}, {"erm": gain}, seeds=(0,), home=8, calibration=8).write(tmp_path / name)
+    plan = tmp_path / "two" / "plan.json"
+    plan.write_text(plan.read_text(encoding="utf-8").replace('"runs"', '"sees_unlabelled_target": [], "runs"', 1))
+    page = Page(write_comparison(tmp_path / "one", tmp_path / "two").read_text(encoding="utf-8"))
+    assert page.sections["scores"].count("for these models only") == 1 + 1, "one seed, and the sentence below"
+    assert "selection: source-val" in page.sections["scores"]
+    assert "higher is better" in page.sections["scores"]
+    assert "sees_unlabelled_target" not in page.sections["question"], "none, and not written, are the same"
+
+
 def test_other_patients_have_no_interval(folders: tuple[Path, Path], tmp_path: Path) -> None:
     MadeUp("segmentation", {"B": 12, "C": 12}, {"erm": 0.0}, cases=2, home=4, calibration=4).write(tmp_path / "three")
     path = write_comparison(folders[0], tmp_path / "three", out=tmp_path / "page.html")

@@ -251,7 +251,8 @@ def _table(found: Sequence[Pair], colours: Mapping[str, int], metric: str, marks
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
         "p: permutation test over patients, corrected by Holm over this table; better or worse is said only where "
-        f"it is not above {LEVEL:g}. Differences are on the cases that both folders have.",
+        f"it is not above {LEVEL:g}; for these models only, where ( ) includes no difference or cannot be had. "
+        "Differences are on the cases that both folders have.",
     ]
     head = ["method", "held out", *(["selection"] if several else []), "first", "second", "second minus first"]
     head += ["p, corrected", "verdict", "cases in both"]
@@ -269,10 +270,11 @@ def _difference(pair: Pair) -> list[Cell]:
     if not math.isnan(one.training.lo):
         small.append(limits(one.training, 3, sign=True))
     mark = {"better": "good", "worse": "missing"}.get(one.verdict, "quiet")
+    only = ["for these models only"] if mark != "quiet" and not one.of_methods else []
     return [
         Cell(number(one.models.value, sign=True), small),
         Cell(p_value(one.p_holm)),
-        Cell(one.verdict, mark=f"{mark} words"),
+        Cell(one.verdict, only, f"{mark} words"),
         share,
     ]
 
@@ -284,7 +286,7 @@ def _same(one: Loaded, two: Loaded) -> Section:
     rows = _rows(first, second)
     blocks: list[Block] = [Facts(same)]
     if rows:
-        blocks.append(Table("what differs in the questions", ["", "first", "second"], rows))
+        blocks.append(Table("what differs in the questions", ["of the question", "first", "second"], rows))
     return Section("question", "What is the same", blocks)
 
 
@@ -330,5 +332,5 @@ def _all_settings(loaded: Loaded) -> dict[str, str]:
 
 
 def _rows(first: Mapping[str, str], second: Mapping[str, str]) -> list[Row]:
-    keys = [key for key in dict.fromkeys([*first, *second]) if first.get(key) != second.get(key)]
-    return [Row(key, [Cell(of.get(key, "–"), mark="words") for of in (first, second)]) for key in keys]
+    both = {key: [of.get(key, "–") for of in (first, second)] for key in [*first, *second]}
+    return [Row(key, [Cell(text, mark="words") for text in said]) for key, said in both.items() if len(set(said)) > 1]
