@@ -12,7 +12,8 @@ choice, and docs/explanation/intervals.md has what they hold:
 
 - V is itself an estimate, and near 0 and 1 too small more often than not. So n is not above `most`: what the cases are
   worth where they are independent and the value is near 1 (for an AUROC by Hanley and McNeil's variance, classes
-  averaged as in Newcombe 2006, Statistics in Medicine 25:559).
+  averaged as in Newcombe 2006, Statistics in Medicine 25:559), and as many times that as the mean over models is worth
+  in models: one where patients bear on all alike.
 - Where no patient changes the value V cannot be seen, and n is `most` with patients in place of cases.
 
 The degrees of freedom of t are Satterthwaite's for V as a sum over the classes of patients: two patients with hundreds
@@ -104,8 +105,19 @@ def degrees(sets: JudgedSets, name: str, influence: NDArray[np.float64] | None) 
     return float(parts.sum() ** 2 / (parts**2 / np.maximum(n - 1, 1)).sum()) if parts.any() else sets.n_patients - 1.0
 
 
+def worth_in_models(influence: NDArray[np.float64]) -> float:
+    """The mean variance of the S models' scores over the variance of their mean, by patients: from 1 to S.
+
+    Args:
+        influence: (S, P), see `run_scores`.
+    """
+    together = influence.mean(0)
+    variance = float(together @ together)
+    return float((influence**2).sum()) / len(influence) / variance if variance > 0 else 1.0
+
+
 def share_limits(
-    sets: JudgedSets, name: str, value: float, variance: float, df: float, level: float
+    sets: JudgedSets, name: str, value: float, variance: float, df: float, level: float, models: float = 1.0
 ) -> tuple[float, float]:
     """Limits of a metric of `MOST`.
 
@@ -116,12 +128,13 @@ def share_limits(
         variance: of that by patients, 0 where no patient changes it.
         df: of the variance.
         level: in (0, 1).
+        models: of `worth_in_models`.
     """
     spread = value * (1 - value)
     seen = variance > 1e-12 * spread and spread > 0
     counts = sets.classes.sum(0) if seen else (sets.classes > 0).sum(0)
     most = MOST[name](counts)
-    n = min(most, spread / variance) if seen else most
+    n = min(most * min(models, len(sets.models)), spread / variance) if seen else most
     return wilson(value, n, float(-special.stdtrit(df if seen else sets.n_patients - 1, (1 - level) / 2)))
 
 

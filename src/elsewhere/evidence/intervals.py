@@ -38,7 +38,7 @@ from numpy.typing import NDArray
 from scipy import stats
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.effective import MOST, degrees, share_limits
+from elsewhere.evidence.effective import MOST, degrees, share_limits, worth_in_models
 from elsewhere.evidence.estimands import THESE_MODELS
 from elsewhere.evidence.judged import JudgedSets, Patients, name_of
 from elsewhere.evidence.means import PatientSums
@@ -177,16 +177,17 @@ def _of_share(sets: JudgedSets, name: str, score: Score, n_boot: int, level: flo
     check(0 < level < 1, "level must be between 0 and 1", level)
     check(n_boot >= 2, "n_boot must be at least 2", n_boot)
     value, reason = _value(score, sets.n_cases, sets.n_patients)
-    influence, lo, hi = None, float("nan"), float("nan")
+    influence, models, lo, hi = None, float(len(sets.models)), float("nan"), float("nan")
     if reason is None and sets.n_patients <= MANY:
-        influence = scores_of(sets).influence.mean(0)
+        each = scores_of(sets).influence
+        influence, models = each.mean(0), worth_in_models(each)
         variance = float(influence @ influence)
         reason = UNDEFINED_WITHOUT if np.isnan(variance) else None
     elif reason is None:
         scores, reason = _resamples(score, sets.n_patients, sets.n_cases, n_boot, seed)
         variance = float(np.nanvar(scores))
     if reason is None:
-        lo, hi = share_limits(sets, name, value, variance, degrees(sets, name, influence), level)
+        lo, hi = share_limits(sets, name, value, variance, degrees(sets, name, influence), level, models)
     return Interval(value, lo, hi, sets.n_cases, sets.n_patients, reason)
 
 

@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 from scipy import optimize
 
 from elsewhere.evidence.checks import check
-from elsewhere.evidence.effective import MOST, degrees, difference_limits, share_limits
+from elsewhere.evidence.effective import MOST, degrees, difference_limits, share_limits, worth_in_models
 from elsewhere.evidence.intervals import NO_VARIATION, UNDEFINED_WITHOUT, Interval, patient_interval, resampled
 from elsewhere.evidence.judged import JudgedSets, Patients, metric_of, name_of
 from elsewhere.evidence.means import PatientSums
@@ -230,8 +230,16 @@ def _shares(
     lo, hi = nan, nan
     if reason is None:
         limits = [
-            share_limits(sets, name, value, float(part @ part), degrees(sets, name, part), level)
-            for sets, value, part in zip((mine, theirs), values, influence, strict=True)
+            share_limits(
+                sets,
+                name,
+                one.value,
+                float(part @ part),
+                degrees(sets, name, part),
+                level,
+                worth_in_models(one.influence),
+            )
+            for sets, one, part in zip((mine, theirs), each, influence, strict=True)
         ]
         lo, hi = difference_limits(values, (limits[0], limits[1]), influence)
     return Interval(values[0] - values[1], lo, hi, mine.n_cases, mine.n_patients, reason)
