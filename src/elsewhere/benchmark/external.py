@@ -280,7 +280,7 @@ def print_evaluation(console: Console, study: Study, exam: Exam, method: str, re
     console.print()
     console.print(table)
     console.print(
-        "[dim]\\[ ]: 95 % interval, patients resampled within the site, for these predictions.[/dim]",
+        "[dim]\\[ ]: 95 % interval for these predictions: other patients of the site.[/dim]",
         highlight=False,
         soft_wrap=True,
     )

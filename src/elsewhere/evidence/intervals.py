@@ -1,4 +1,4 @@
-"""Intervals for the score of models at a site: patients resampled, models as trained.
+"""Intervals for the score of models at a site: other patients, the models as trained.
 
 **Estimand.** `THESE_MODELS`, "these models at this site": the expected score, on patients like those of the site, of
 the very models that were trained. What varies is which patients were sampled. Not in the interval: other seeds, other

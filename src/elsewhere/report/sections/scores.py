@@ -110,8 +110,9 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
         lines.append(f"Unlabelled images of the held-out site are seen in training by: {names}; the others see none.")
     if any(math.isnan(one.models.lo) for one in found.scores):
         lines.append(
-            "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined in "
-            "more than 10 % of the resamples; a mean over sites has none where one of them has none."
+            "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined "
+            "without one or two of them, or in more than 10 % of the resamples; a mean over sites has none where a site "
+            "has none."
         )
     return [line for line in lines if line]
 
