@@ -111,7 +111,7 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
     if any(math.isnan(one.models.lo) for one in found.scores):
         lines.append(
             "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined "
-            "without one or two of them, or in more than 10 % of the resamples; a mean over sites has none where a site "
+            "without one or two of them, or in more than 10 % of the resamples; a mean has none where one of its sites "
             "has none."
         )
     return [line for line in lines if line]
