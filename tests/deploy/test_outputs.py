@@ -21,8 +21,8 @@ from deploy.predict_material import AXIAL, NAME, NUMBER, ct_voxels, oblique, wri
 from elsewhere.deploy.case_names import file_name
 from elsewhere.deploy.dicom_series import read_series, scan, series_at, silenced
 from elsewhere.deploy.inputs import MASKS, PROBABILITIES, Input
+from elsewhere.deploy.labelling import Labelling
 from elsewhere.deploy.outputs import (
-    Labelling,
     class_counts,
     mask_values,
     output_path,

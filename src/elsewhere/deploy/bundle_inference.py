@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from elsewhere.deploy.outputs import Labelling, mask_values
+from elsewhere.deploy.labelling import Labelling
+from elsewhere.deploy.outputs import mask_values
 from elsewhere.study.resample import SAME_SPACING
 from elsewhere.training.model_io import Deployed
 

@@ -13,9 +13,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.deploy.calibration_row import CalibrationRow
 from elsewhere.deploy.decisions import decide
 from elsewhere.deploy.features import input_tolerance
-from elsewhere.deploy.outliers import LEVEL, DevelopmentStatistics, Outlier
+from elsewhere.deploy.outliers import LEVEL, DevelopmentStatistics
 from elsewhere.deploy.predictor import Answer, Predictor
 from elsewhere.evidence.temperature import LEAST, fit_temperature, scaled
 from elsewhere.study.case import Picture, StoredCase
@@ -34,29 +35,6 @@ LEVELS = 100
 
 Load = Callable[[str], tuple[StoredCase, Picture | int]]
 """A case on the grid of the network, and its label as the file has it."""
-
-
-@dataclass
-class CalibrationRow:
-    """What is kept of one calibration case.
-
-    Attributes:
-        case, patient, site: who.
-        outlier: how unlike the training cases it is.
-        probabilities, target: (K,) and the class index; classification.
-        foreground_true, foreground_false: (LEVELS,) see `foreground_levels`; segmentation.
-        looked: what `look` made of its answer.
-    """
-
-    case: str
-    patient: str
-    site: str
-    outlier: Outlier | None = None
-    probabilities: NDArray[np.float64] | None = None
-    target: int | None = None
-    foreground_true: NDArray[np.int64] | None = None
-    foreground_false: NDArray[np.int64] | None = None
-    looked: Any = None
 
 
 @dataclass

@@ -5,16 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.deploy.calibration_row import CalibrationRow
 from elsewhere.evidence.conformal import fit_label_sets, fit_outer_mask
 from elsewhere.evidence.operating import choose_dice_threshold, choose_threshold
-
-if TYPE_CHECKING:
-    from elsewhere.deploy.calibration import CalibrationRow
 
 
 def decide(

@@ -9,7 +9,7 @@ Its values are numbered by class (segment 1 is the first foreground class).
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,12 +17,10 @@ from pydicom.datadict import keyword_for_tag
 
 from elsewhere import __version__
 from elsewhere.deploy.dicom_series import Series, silenced, sources
+from elsewhere.deploy.labelling import Labelling
 from elsewhere.errors import RunError
 from elsewhere.files import atomic
 from elsewhere.study.case import Geometry
-
-if TYPE_CHECKING:
-    from elsewhere.deploy.outputs import Labelling
 
 SERIES_NUMBER = 9100
 """Of what we add to a study: far from the numbers that scanners give (our choice)."""

@@ -7,8 +7,7 @@ written anew: of a NIfTI file only the grid is kept, for its free text and exten
 from __future__ import annotations
 
 import gzip
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,35 +16,11 @@ from numpy.typing import NDArray
 
 from elsewhere.deploy.case_names import file_name
 from elsewhere.deploy.inputs import MASKS, Input
+from elsewhere.deploy.labelling import Labelling
 from elsewhere.errors import RunError
 from elsewhere.files import atomic
 from elsewhere.study.case import Geometry
 from elsewhere.study.reading import file_format, split_selection
-
-
-@dataclass(frozen=True)
-class Labelling:
-    """What the values of a mask mean.
-
-    Attributes:
-        classes: names in the order of the outputs, the background first.
-        values: of each class in a mask file: those of the study that the model was trained on.
-        model: name of the model, for those who find a DICOM SEG.
-    """
-
-    classes: tuple[str, ...]
-    values: tuple[int, ...]
-    model: str = "elsewhere"
-
-    @classmethod
-    def of(cls, config: Mapping[str, Any], name: str) -> Labelling:
-        """Read it off the `config.yaml` of a model; without `label_values` the values are the class indices."""
-        classes = tuple(str(name) for name in config["classes"])
-        values = list(range(len(classes)))
-        # Several values may mean one class: the first that the study declares is written.
-        for value, index in reversed(list((config.get("label_values") or {}).items())):
-            values[int(index)] = int(value)
-        return cls(classes, tuple(values), name)
 
 
 def output_path(found: Input, geometry: Geometry, kind: str) -> str:

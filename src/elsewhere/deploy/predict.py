@@ -17,8 +17,8 @@ import numpy as np
 
 from elsewhere import __version__
 from elsewhere.deploy.inputs import MASKS, PROBABILITIES, Input, find_inputs, nameless, read_input
+from elsewhere.deploy.labelling import Labelling
 from elsewhere.deploy.outputs import (
-    Labelling,
     class_counts,
     output_path,
     volume_ml,
