@@ -12,7 +12,7 @@ from typing import Any
 
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.errors import ElsewhereError
-from elsewhere.files import write_text
+from elsewhere.files import remove_half_written, write_text
 
 Emit = Callable[[dict[str, Any]], None]
 """Takes what a run has to say while it goes on: plain values, so that it can cross processes and machines."""
@@ -49,6 +49,7 @@ def attempt(work: Work, spec: RunSpec, benchmark: Path, emit: Emit) -> Outcome:
     folder = benchmark / spec.folder
     with contextlib.suppress(OSError):
         (folder / ERROR).unlink(missing_ok=True)
+        remove_half_written(folder)  # of an attempt that was killed
     try:
         work(spec, folder, emit)
     except Exception as error:  # whatever it is, the other runs go on

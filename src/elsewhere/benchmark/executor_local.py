@@ -17,6 +17,7 @@ from typing import Any
 
 from elsewhere.benchmark.attempt import Emit, Outcome, Work, attempt, record
 from elsewhere.benchmark.spec import RunSpec
+from elsewhere.files import remove_half_written
 
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
@@ -63,7 +64,10 @@ class LocalExecutor:
         try:
             yield from self._in_processes(deque(specs), benchmark, emit)
         finally:
+            stopped = [worker.spec for worker in self._workers if worker.spec is not None]
             self.close()
+            for spec in stopped:
+                remove_half_written(benchmark / spec.folder)
 
     def _in_processes(self, waiting: deque[RunSpec], benchmark: Path, emit: Emit) -> Iterator[Outcome]:
         while waiting or any(worker.spec for worker in self._workers):
@@ -117,12 +121,13 @@ class LocalExecutor:
         worker.process.join()
         worker.pipe.close()
         self._workers.remove(worker)
+        remove_half_written(benchmark / spec.folder)
         sentence = f"its worker process {_ending(worker.process.exitcode)}; run the same command again to go on with it"
         record(benchmark / spec.folder, sentence)
         return Outcome(spec.identity, sentence, time.monotonic() - worker.since)
 
     def close(self) -> None:
-        """End the workers; whatever they were writing is whole or absent."""
+        """End the workers, whatever they are doing."""
         for worker in self._workers:
             worker.pipe.close()
             worker.process.terminate()
