@@ -189,3 +189,18 @@ def test_the_patch_of_the_study_is_looked_at_too(tmp_path: Path) -> None:
     (folder / "study.yaml").write_text("patch_size: [40, 40]\n")
     with pytest.raises(SettingsError, match=r"each must be a multiple of \[16, 16\]"):
         planned(open_study(folder))
+
+
+def test_a_file_that_an_option_names_is_its_content(study: Study, tmp_path: Path) -> None:
+    def identity(name: str) -> str:
+        changes = {"methods": ["dropgen"], "seeds": [0], "held_out": ["A"]}
+        return planned(study, options={"dropgen": {"weights": str(tmp_path / name)}}, **changes)[0].identity
+
+    (tmp_path / "a.safetensors").write_bytes(b"1")
+    (tmp_path / "b.safetensors").write_bytes(b"1")
+    first = identity("a.safetensors")
+    assert identity("b.safetensors") == first
+    (tmp_path / "a.safetensors").write_bytes(b"2")
+    assert identity("a.safetensors") != first
+    with pytest.raises(SettingsError, match=r"option dropgen.weights: there is no file .*c\.safetensors"):
+        identity("c.safetensors")

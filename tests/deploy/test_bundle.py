@@ -19,6 +19,7 @@ from PIL import Image
 from elsewhere.deploy.bundle_check import parsed
 from elsewhere.deploy.export import export_model
 from elsewhere.deploy.inputs import stored_case
+from elsewhere.deploy.model import Model
 from elsewhere.deploy.predictor import Predictor
 from elsewhere.errors import RunError
 from elsewhere.study.reading import read_image
@@ -79,11 +80,16 @@ def test_volumes_of_two_channels(tmp_path: Path, spacing: tuple[float, ...]) -> 
         assert (np.asarray(mask.dataobj) == wanted).mean() > 0.999  # ties are broken by the last bit
 
 
+def bundled(model: Model, folder: Path) -> Path:
+    """Its bundle is `folder/bundle`; the folder for its input."""
+    export_model(model, "monai-bundle", folder / "bundle")
+    (folder / "input").mkdir()
+    return folder / "input"
+
+
 def test_photographs(tmp_path: Path) -> None:
     model = exported_models.model(tmp_path / "model", "2D segmentation")
-    export_model(model, "monai-bundle", tmp_path / "bundle")
-    images = tmp_path / "input"
-    images.mkdir()
+    images = bundled(model, tmp_path)
     pixels = np.random.default_rng(0).integers(0, 255, (40, 31, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(images / "eye.1.png")
     run_bundle(tmp_path / "bundle", images, tmp_path / "out")
@@ -93,9 +99,7 @@ def test_photographs(tmp_path: Path) -> None:
 
 def test_a_classification_becomes_the_table_that_evaluate_takes(tmp_path: Path) -> None:
     model = exported_models.model(tmp_path / "model", "2D classification")
-    export_model(model, "monai-bundle", tmp_path / "bundle")
-    images = tmp_path / "input"
-    images.mkdir()
+    images = bundled(model, tmp_path)
     for name, shape in (("a", (64, 48)), ("b", (200, 90))):  # on the grid, and to be resized
         pixels = np.zeros(shape, np.uint8)
         pixels[10:40, 10:30] = np.random.default_rng(1).integers(50, 255, (30, 20))
@@ -112,9 +116,7 @@ def test_the_model_s_own_overlap_and_the_study_s_values(tmp_path: Path) -> None:
     """An image of several windows: at another overlap it has other answers."""
     values = {"0": 0, "255": 1}
     model = exported_models.model(tmp_path / "model", "2D segmentation", overlap=0.0, label_values=values)
-    export_model(model, "monai-bundle", tmp_path / "bundle")
-    images = tmp_path / "input"
-    images.mkdir()
+    images = bundled(model, tmp_path)
     pixels = np.random.default_rng(0).integers(0, 255, (40, 31, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(images / "eye.png")
     run_bundle(tmp_path / "bundle", images, tmp_path / "out")
@@ -131,9 +133,7 @@ def test_the_model_s_own_overlap_and_the_study_s_values(tmp_path: Path) -> None:
 def test_a_photograph_on_its_side_and_a_grey_one_of_16_bits(tmp_path: Path) -> None:
     """Read as `elsewhere predict` reads them: turned as a viewer turns them; not rounded when they are resized."""
     model = exported_models.model(tmp_path / "model", "2D classification")
-    export_model(model, "monai-bundle", tmp_path / "bundle")
-    images = tmp_path / "input"
-    images.mkdir()
+    images = bundled(model, tmp_path)
     pixels = np.zeros((90, 120), np.uint8)
     pixels[10:40, 10:90] = np.random.default_rng(1).integers(50, 255, (30, 80))
     side = Image.Exif()

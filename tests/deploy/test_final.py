@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+import torch
 import yaml
 from safetensors.numpy import load_file
 from sklearn.metrics import roc_auc_score
@@ -22,9 +23,10 @@ from elsewhere.deploy.final import Final, train_final
 from elsewhere.deploy.folder import CARD, CONFIG, DEVELOPMENT, SUMS, WEIGHTS, check_folder
 from elsewhere.deploy.model import Model, load
 from elsewhere.deploy.question import ask, difference
-from elsewhere.errors import RunError, SettingsError, StudyError
+from elsewhere.errors import ModelError, RunError, SettingsError, StudyError
 from elsewhere.evidence.intervals import patient_interval
 from elsewhere.files import folder_lock
+from elsewhere.networks.stable import FeatureUNet, write_ours
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Fold
 from elsewhere.study.seal import ROLES, Development, develop_all, seal
@@ -458,3 +460,37 @@ def test_a_wrong_question_is_answered_before_anything_is_read(
     with pytest.raises(SettingsError, match=sentence):
         ask(studies / "discs", **{"method": "erm", **more})
     assert not list(tmp_path.iterdir())
+
+
+def test_an_extractor_of_one_s_own_is_run_where_it_is_trusted(
+    studies: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "eyes_of_mine.py").write_text(
+        "from torch import nn\n"
+        "class Eyes(nn.Conv2d):\n"
+        "    def __init__(self, features=3):\n"
+        "        super().__init__(1, features, 3, padding=1)\n"
+    )
+    monkeypatch.syspath_prepend(str(tmp_path))
+    changes = ("dropgen.extractor=eyes_of_mine:Eyes", "dropgen.extractor_options={features: 5}")
+    with pytest.raises(SettingsError, match=r"method dropgen: eyes_of_mine:Eyes is an import path.*use --trust"):
+        make(studies / "discs", tmp_path / "MODEL", *changes, method="dropgen")
+    assert "eyes_of_mine" not in sys.modules
+    made = make(studies / "discs", tmp_path / "MODEL", *changes, method="dropgen", trust=True)
+    with pytest.raises(ModelError, match=r"its extractor is code outside of elsewhere, eyes_of_mine:Eyes"):
+        load(made.folder)
+    model = load(made.folder, trust=True, device="cpu")
+    assert model.deployed.method.stable.extractor.features == 5
+    sys.modules.pop("eyes_of_mine")
+
+
+def test_a_model_with_pretrained_features_needs_no_file_of_them(studies: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    file = write_ours(tmp_path / "own.safetensors", FeatureUNet(2, 1, features=3, width=4, downs=1))
+    changes = ("dropgen.extractor=elsewhere-2d", f"dropgen.weights={file}")
+    made = make(studies / "discs", tmp_path / "MODEL", *changes, method="dropgen")
+    file.unlink()
+    model = load(made.folder, device="cpu")
+    (image,) = sorted((studies / "discs").rglob("*.png"))[:1]
+    assert model.predict(image).labels.shape
+    assert str(tmp_path) not in (made.folder / "config.yaml").read_text()

@@ -129,7 +129,7 @@ def test_a_trace_keeps_every_size_and_batch(kind: str, dims: int) -> None:
 
 @pytest.mark.parametrize(("kind", "dims"), [("mind", 2), ("mind", 3), ("batch", 2), ("voxel", 3)])
 def test_onnx_keeps_every_size_and_batch(kind: str, dims: int, tmp_path: Path) -> None:
-    onnxruntime = pytest.importorskip("onnxruntime")
+    onnxruntime = pytest.importorskip("onnxruntime", reason="an extra: pip install 'elsewhere[onnx]'")
     extractor, path = KINDS[kind](dims), tmp_path / "extractor.onnx"
     axes = {0: "batch", **{2 + axis: f"n{axis}" for axis in range(dims)}}
     with warnings.catch_warnings():

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from typing import Any, Protocol
@@ -67,16 +66,8 @@ class Judge:
 
     def judge(self, cases: Iterable[str], read: Read) -> Iterator[Judged]:
         """Predict and score each case, in order; memory as `Predictor.answers` has it."""
-        labels: deque[Picture | int] = deque()
-
-        def opened() -> Iterator[StoredCase]:
-            for case in cases:
-                stored, label = read(case)
-                labels.append(label)
-                yield stored
-
-        for answer in self.predictor.answers(opened()):
-            yield self.score(answer, labels.popleft())
+        for answer, label in self.predictor.labelled(cases, read):
+            yield self.score(answer, label)
 
     def score(self, answer: Answer, label: Picture | int) -> Judged:
         """Score one answer by the label that the file has.

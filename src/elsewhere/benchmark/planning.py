@@ -13,7 +13,7 @@ from elsewhere import __version__, networks
 from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.errors import SettingsError
-from elsewhere.methods import card
+from elsewhere.methods import by_content, card
 from elsewhere.study.case import Fold
 from elsewhere.study.preprocessing import per_axis
 from elsewhere.study.splits import plan_folds
@@ -98,7 +98,7 @@ def plan(
                 "algorithm": [__version__, ALGORITHM],
                 "content": content,
                 "method": trained_as,
-                "options": own,
+                "options": by_content(trained_as, own),
                 "fold": [sorted(fold.held_out), fold.part],
                 "seed": seed,
                 "settings": _that_matter(shared["settings"]),

@@ -5,7 +5,7 @@ One pass over some training cases, one over the calibration cases; nothing is ke
 
 from __future__ import annotations
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any
@@ -95,7 +95,7 @@ def calibrate(
     rows: list[CalibrationRow] = []
     features, inputs, sample, targets = [], [], [], []
     per_case = max(1, min(VOXELS, MOST_VOXELS // max(1, len(calibration_ids))))
-    for answer, label in _answers(predictor, load, calibration_ids):
+    for answer, label in predictor.labelled(calibration_ids, load):
         case = answer.stored.case
         row = CalibrationRow(case.id, case.patient, case.site)
         chosen: NDArray[Any]
@@ -157,19 +157,6 @@ def evenly(ids: Sequence[str], most: int) -> list[str]:
     return list(ids) if len(ids) <= most else [ids[i * len(ids) // most] for i in range(most)]
 
 
-def _answers(predictor: Predictor, load: Load, ids: Sequence[str]) -> Iterator[tuple[Answer, Picture | int]]:
-    labels: deque[Picture | int] = deque()
-
-    def cases() -> Iterator[StoredCase]:
-        for case_id in ids:
-            stored, label = load(case_id)
-            labels.append(label)
-            yield stored
-
-    for answer in predictor.answers(cases()):
-        yield answer, labels.popleft()
-
-
 def _development(predictor: Predictor, load: Load, train_ids: Sequence[str]) -> DevelopmentStatistics:
     patients: list[str] = []
 
@@ -218,7 +205,7 @@ def _at_temperature(
         return [replace(row, probabilities=scaled(row.probabilities, temperature)) for row in known]  # type: ignore[arg-type]
     known = [row for row in rows if row.foreground_true is not None]
     found = []
-    for row, (answer, label) in zip(known, _answers(predictor, load, [row.case for row in known]), strict=True):
+    for row, (answer, label) in zip(known, predictor.labelled([row.case for row in known], load), strict=True):
         assert isinstance(label, Picture)
         true, false = foreground_levels(scaled(answer.probabilities, temperature, axis=0), label.array)
         found.append(replace(row, foreground_true=true, foreground_false=false))

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from elsewhere import networks
+from elsewhere import methods, networks
 from elsewhere.deploy.folder import CARD, CONFIG, DEVELOPMENT, check_folder, read_config
 from elsewhere.deploy.outliers import DevelopmentStatistics
 from elsewhere.deploy.predictor import Answer, Predictor
@@ -21,6 +21,7 @@ from elsewhere.errors import ElsewhereError, ModelError, StudyError
 from elsewhere.evidence.confidence import case_confidence
 from elsewhere.evidence.conformal import LabelSets, OuterMask, sets
 from elsewhere.evidence.temperature import scaled
+from elsewhere.networks.stable import trust_class
 from elsewhere.study.case import Geometry, Picture, StoredCase
 from elsewhere.study.preprocessing import Preprocessing
 from elsewhere.training.model_io import Deployed, load_model
@@ -262,15 +263,19 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
     check_folder(folder)
     config = read_config(folder)
     place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    if networks.is_import_path(config["network"]) and not trust:
-        raise ModelError(
-            f"{folder}: its network is code outside of elsewhere, {config['network']}, which would be run; if you know "
-            "that code and want that, use --trust (in Python: trust=True)"
-        )
+    extractors = methods.imports(config["method"], config["options"])
+    for what, path in [("network", config["network"]), *(("extractor", path) for path in extractors)]:
+        if networks.is_import_path(path) and not trust:
+            raise ModelError(
+                f"{folder}: its {what} is code outside of elsewhere, {path}, which would be run; if you know that code "
+                "and want that, use --trust (in Python: trust=True)"
+            )
     _require_readable(folder, config)
     try:
         if networks.is_import_path(config["network"]):
             networks.trust(config["network"])
+        for path in extractors:
+            trust_class(path)
         deployed = load_model(folder, place)
     except ElsewhereError as error:
         raise ModelError(f"{folder}: {str(error).removeprefix(f'{folder}: ')}") from error

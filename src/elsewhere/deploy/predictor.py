@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from itertools import islice
@@ -15,7 +16,7 @@ from torch import Tensor, nn
 
 from elsewhere.deploy.features import Enough, FeatureTap, input_statistics
 from elsewhere.errors import ElsewhereError, ModelError, SealError
-from elsewhere.study.case import StoredCase
+from elsewhere.study.case import Picture, StoredCase
 from elsewhere.study.resample import to_original
 from elsewhere.tasks import predict
 from elsewhere.training.model_io import Deployed
@@ -98,6 +99,21 @@ class Predictor:
                         yield answer
                 else:
                     yield from answers
+
+    def labelled(
+        self, cases: Iterable[str], load: Callable[[str], tuple[StoredCase, Picture | int]]
+    ) -> Iterator[tuple[Answer, Picture | int]]:
+        """The answer of each case, in order, with its label as `load` (case id to case and label) gives it."""
+        labels: deque[Picture | int] = deque()
+
+        def opened() -> Iterator[StoredCase]:
+            for case in cases:
+                stored, label = load(case)
+                labels.append(label)
+                yield stored
+
+        for answer in self.answers(opened()):
+            yield answer, labels.popleft()
 
     def features(self, stored: Iterable[StoredCase]) -> Iterator[tuple[NDArray[np.float32], NDArray[np.float32]]]:
         """Features and input statistics of each case, as `answers` gives them, without its probabilities.

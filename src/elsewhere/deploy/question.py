@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elsewhere import methods, networks
 from elsewhere.deploy.found import found_elsewhere
 from elsewhere.errors import SettingsError
+from elsewhere.networks.stable import trust_class
 from elsewhere.study.cache import Cache
 from elsewhere.study.study import open_study
 from elsewhere.training import Settings
@@ -57,7 +58,7 @@ class Question:
         found = {
             "study": self.study.name,
             "method": self.method,
-            "options": dict(self.options),
+            "options": methods.by_content(self.method, self.options),
             "seed": self.seed,
             "selection": self.selection,
             "settings": self.settings.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT)),
@@ -123,6 +124,7 @@ def ask(
     settings = settings.resolved(opened.task, opened.dims)
     _check_network(settings, opened, trust)
     own = {**card.defaults, **options.get(method, {})}
+    _check_imports(method, own, trust)
     found = None
     if benchmark is not None:
         found = found_elsewhere(Path(benchmark), opened, method, own, settings.model_dump(mode="json"), selection)
@@ -143,6 +145,16 @@ def _flat(question: Mapping[str, Any]) -> dict[str, Any]:
     own = {f"{question.get('method')}.{key}": value for key, value in question.get("options", {}).items()}
     rest = {key: value for key, value in question.items() if key not in ("options", "settings")}
     return {**question.get("settings", {}), **own, **rest}
+
+
+def _check_imports(method: str, options: Mapping[str, Any], trust: bool) -> None:
+    for path in methods.imports(method, options):
+        if not trust:
+            raise SettingsError(
+                f"method {method}: {path} is an import path, which runs the code that it names; if you know that code "
+                "and want that, use --trust"
+            )
+        trust_class(path)
 
 
 def _check_network(settings: Settings, study: Study, trust: bool) -> None:

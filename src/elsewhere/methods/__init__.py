@@ -1,7 +1,7 @@
 """The ways to train for sites never seen: one file a method, one registry, one card each."""
 
 from elsewhere.methods.base import Batch, Card, Context, Method, OptimizerFactory
-from elsewhere.methods.registry import card, create, get, names, register
+from elsewhere.methods.registry import by_content, card, create, get, imports, names, register
 
 __all__ = [
     "Batch",
@@ -9,9 +9,11 @@ __all__ = [
     "Context",
     "Method",
     "OptimizerFactory",
+    "by_content",
     "card",
     "create",
     "get",
+    "imports",
     "names",
     "register",
 ]

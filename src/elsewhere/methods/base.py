@@ -127,6 +127,8 @@ class Card:
         assumption: one sentence.
         defaults: every option with its default.
         ranges: (low, high) of the numeric options, for tuning.
+        files: options that name a file; its content is part of what a run is.
+        imports: options that may be an import path, `package.module:Class`, whose code is run where it is trusted.
         null: options under which it is exactly ERM; None where there are none.
     """
 
@@ -142,6 +144,8 @@ class Card:
     maps: tuple[str, ...] = ()
     defaults: Mapping[str, Any] = field(default_factory=dict)
     ranges: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    files: tuple[str, ...] = ()
+    imports: tuple[str, ...] = ()
     null: Mapping[str, Any] | None = None
 
 

@@ -114,6 +114,8 @@ class DropGen(Method):
             "scale": 1.0,
         },
         ranges={"p": (0.0, 0.9), "scale": (0.1, 10.0)},
+        files=("weights",),
+        imports=("extractor",),
         null={"extractor": "none", "p": 0.0},
     )
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib
 import pkgutil
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 from torch import nn
 
 from elsewhere.errors import SettingsError
 from elsewhere.methods.base import Card, Method
+from elsewhere.networks.import_path import is_import_path
 from elsewhere.tasks.base import Task
 
 _METHODS: dict[str, type[Method]] = {}
@@ -52,6 +56,28 @@ def get(name: str) -> type[Method]:
 def card(name: str) -> Card:
     """The card of a method."""
     return get(name).card
+
+
+def by_content(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Options of a method as they decide a result: a file that one of them names is the SHA-256 of its content.
+
+    Raises:
+        SettingsError: there is no such file.
+    """
+    found = dict(options)
+    for key in card(name).files:
+        if found.get(key):
+            path = Path(str(found[key]))
+            if not path.is_file():
+                raise SettingsError(f"option {name}.{key}: there is no file {path}")
+            with path.open("rb") as file:
+                found[key] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    return found
+
+
+def imports(name: str, options: Mapping[str, Any]) -> list[str]:
+    """Import paths among the options of a method: code that is run, where its user trusts it."""
+    return [str(options[key]) for key in card(name).imports if is_import_path(str(options.get(key, "")))]
 
 
 def create(name: str, network: nn.Module, task: Task, *, n_sites: int = 1, **options: Any) -> Method:

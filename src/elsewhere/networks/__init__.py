@@ -1,11 +1,11 @@
 """What is trained: MONAI's networks in one registry."""
 
+from elsewhere.networks.import_path import is_import_path
 from elsewhere.networks.registry import (
     Entry,
     Shape,
     build,
     get,
-    is_import_path,
     multiple_of,
     names,
     register,

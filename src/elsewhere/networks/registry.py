@@ -14,6 +14,7 @@ import torch
 from torch import nn
 
 from elsewhere.errors import SettingsError
+from elsewhere.networks.import_path import import_class, is_import_path
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,6 @@ def get(name: str) -> Entry:
     return _NETWORKS[name]
 
 
-def is_import_path(name: str) -> bool:
-    """`package.module:Class`: a network of somebody's own code, and not of this registry."""
-    return ":" in name
-
-
 def trust(path: str) -> Entry:
     """Import a network's class and let this process use it under its import path, `package.module:Class`.
 
@@ -135,16 +131,7 @@ def trust(path: str) -> Entry:
     Raises:
         SettingsError: no such module or class, or what is there is no network.
     """
-    module_name, _, class_name = path.partition(":")
-    try:
-        found = getattr(import_module(module_name), class_name)
-    except Exception as error:  # whatever the module does when it is run
-        raise SettingsError(
-            f"network {path}: cannot be imported ({type(error).__name__}: {error}); wanted package.module:Class, "
-            "installed or on PYTHONPATH"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise SettingsError(f"network {path}: is no class of torch.nn.Module, but {found!r}")
+    found = import_class(path, "network")
 
     def builder(shape: Shape, **options: Any) -> nn.Module:
         offered = {**vars(shape), "spatial_dims": shape.dims}

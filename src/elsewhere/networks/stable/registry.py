@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import inspect
 from collections.abc import Mapping
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ import torch
 from torch import nn
 
 from elsewhere.errors import SettingsError
-from elsewhere.networks.registry import is_import_path
+from elsewhere.networks.import_path import import_class, is_import_path
 from elsewhere.networks.stable.anatomix import LAYOUTS, build_anatomix
 from elsewhere.networks.stable.frozen import FrozenNetwork
 from elsewhere.networks.stable.mind import Mind
@@ -97,16 +96,7 @@ def trust_class(path: str) -> type[nn.Module]:
     """
     if path in _TRUSTED:
         return _TRUSTED[path]
-    module_name, _, class_name = path.partition(":")
-    try:
-        found = getattr(import_module(module_name), class_name)
-    except Exception as error:  # whatever the module does when it is run
-        raise SettingsError(
-            f"extractor {path}: cannot be imported ({type(error).__name__}: {error}); wanted package.module:Class, "
-            "installed or on PYTHONPATH"
-        ) from error
-    if not (isinstance(found, type) and issubclass(found, nn.Module)):
-        raise SettingsError(f"extractor {path}: is no class of torch.nn.Module, but {found!r}")
+    found = import_class(path, "extractor")
     _TRUSTED[path] = found
     return found
 
@@ -162,7 +152,7 @@ def _of_class(path: str, dims: int, weights: Path | str | None, trust: bool, opt
     if path not in _TRUSTED and not trust:
         raise SettingsError(
             f"extractor {path}: an import path runs the code that it names, and nobody allowed that; if you know that "
-            "code and want that, use --trust (in Python: trust=True)"
+            "code and want that, train with --trust (in Python: elsewhere.networks.stable.trust_class)"
         )
     found = trust_class(path)
     offered = {"dims": dims, "spatial_dims": dims, "in_channels": 1}
