@@ -73,18 +73,7 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     before = read_done(folder) or {}
     spec = replace(spec, selection=tuple(dict.fromkeys((*spec.selection, *before.get("selection", ())))))
     begun = time.monotonic()
-    study, cache = _opened(spec.study, spec.site_column, spec.allow_outside, spec.cache)
-    settings = Settings.make(dict(spec.settings))
-    development, held_out = seal(
-        study,
-        spec.fold,
-        spec.seed,
-        cache,
-        size=settings.size,
-        spacing=settings.spacing,
-        intensity=settings.intensity,
-        patch_size=settings.patch_size,
-    )
+    settings, development, held_out = sealed(spec)
     model = _trained_before(spec, folder, before)
     if model is None:
         write_config(folder, spec, settings, development)
@@ -116,6 +105,23 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     whole = {**done, "evaluation": EVALUATION, "files": hashes(folder)}
     write_text(folder / DONE, json.dumps(whole, indent=1))
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def sealed(spec: RunSpec) -> tuple[Settings, Development, HeldOut]:
+    """The settings of a run, what its training sees, and the door to what it does not."""
+    study, cache = _opened(spec.study, spec.site_column, spec.allow_outside, spec.cache)
+    settings = Settings.make(dict(spec.settings))
+    development, held_out = seal(
+        study,
+        spec.fold,
+        spec.seed,
+        cache,
+        size=settings.size,
+        spacing=settings.spacing,
+        intensity=settings.intensity,
+        patch_size=settings.patch_size,
+    )
+    return settings, development, held_out
 
 
 def _trained_before(spec: RunSpec, folder: Path, before: Mapping[str, Any]) -> Trained | None:
