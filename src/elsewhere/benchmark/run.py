@@ -79,11 +79,11 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
         write_config(folder, spec, settings, development)
     else:
         require_split(folder, development)
-    sealed = time.monotonic()
+    prepared = time.monotonic()
     found = model or _train(spec, settings, development, held_out, folder, emit)
     after_training = time.monotonic()
     sheets = _evaluate(spec, settings, development, held_out, found, folder, emit)
-    training = after_training - sealed if model is None else before.get("seconds", {}).get("training", 0.0)
+    training = after_training - prepared if model is None else before.get("seconds", {}).get("training", 0.0)
     done = {
         "identity": spec.identity,
         "evaluation": BEING_WRITTEN,
@@ -94,7 +94,7 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
         "notes": [*development.split.notes, *found.notes, *sheets.notes, *sheets.extras.notes],
         "versions": versions(),
         "seconds": {
-            "preparation": sealed - begun,
+            "preparation": prepared - begun,
             "training": training,
             "evaluation": time.monotonic() - after_training,
         },
