@@ -18,6 +18,7 @@ import pytest
 
 from elsewhere.benchmark.sheets import CASE_COLUMNS
 from elsewhere.benchmark.tables import COLUMNS
+from elsewhere.benchmark.variants import read_methods
 from elsewhere.cli import spread_values
 from elsewhere.training import Settings
 
@@ -127,7 +128,7 @@ def test_commands_can_be_typed(page: str, line: str, commands: dict[str, Any]) -
     command = commands[path]
     assert not hasattr(command, "commands"), f"{page}: '{path}' is only a group"
     options = {name: option for option in command.params for name in option.opts if name.startswith("-")}
-    arguments, changes = [], []
+    arguments, changes, labels = [], [], {}
     while words:
         word = words.pop(0)
         if not word.startswith("-"):
@@ -137,12 +138,13 @@ def test_commands_can_be_typed(page: str, line: str, commands: dict[str, Any]) -
         if not options[word].is_flag:
             value = words.pop(0)
             changes += [value] if word == "--set" else []
+            labels |= read_methods(value.split(",")) if word == "--methods" else {}
     taken = [p for p in command.params if p.param_type_name == "argument"]
     many = any(p.nargs == -1 for p in taken)
     assert len(arguments) >= len(taken) if many else len(arguments) == len(taken), f"{page}: {line}"
     required = {p.opts[0] for p in command.params if p.required and p.param_type_name != "argument"}
     assert required <= set(shlex.split(line)), f"{page}: {line}"
-    Settings.parse(changes)
+    Settings.parse(changes, None, labels)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=names(TEXTS))

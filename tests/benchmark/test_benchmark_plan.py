@@ -115,12 +115,55 @@ def test_a_run_survives_json(study: Study) -> None:
         ({"methods": []}, "--methods"),
         ({"methods": ["erm", "erm"]}, "twice"),
         ({"methods": ["em"]}, "erm"),
+        ({"methods": ["mine=em"]}, "unknown method 'em'"),
+        ({"methods": ["mine=erm", "mine=vrex"]}, "'mine' is named twice"),
+        ({"methods": ["erm=vrex"]}, "'erm' is the name of another method"),
+        ({"methods": ["reference=vrex"]}, "'reference' is a name that is taken"),
+        ({"methods": ["network_options=vrex"]}, "'network_options' is a name that is taken"),
+        ({"methods": ["a/b=vrex"]}, "'a/b' has a slash in it"),
+        ({"methods": ["a,b=vrex"]}, "'a,b' has a comma in it"),
+        ({"methods": ["a=b=vrex"]}, "'a=b' has an equals sign in it"),
+        ({"methods": ["a.b=vrex"]}, "'a.b' has a dot in it"),
+        ({"methods": ["=vrex"]}, "there is no label"),
+        ({"methods": ["vrex", "mine=vrex"]}, "'vrex' and 'mine' in --methods are the same training"),
+        ({"methods": ["mine=vrex"], "options": {"other": {"weight": 1.0}}}, "'other', which is not run"),
         ({"methods": ["erm"], "options": {"vrex": {"weight": 1.0}}}, "not run"),
     ],
 )
 def test_a_question_that_makes_no_sense(study: Study, changes: dict[str, object], says: str) -> None:
     with pytest.raises(SettingsError, match=says):
         planned(study, **changes)
+
+
+def test_a_label_is_what_is_shown_and_the_method_what_is_run(study: Study) -> None:
+    """The identity is that of the method with these options, whatever it is called."""
+    options = {"vrex": {"weight": 3.0}, "mild": {"weight": 0.5}}
+    question: dict[str, object] = {"seeds": [0], "held_out": ["A"], "options": options}
+    erm, strong, mild = planned(study, methods=["erm", "strong = vrex", "mild=vrex"], **question)
+    assert [(s.method, s.trained_as) for s in (erm, strong, mild)] == [
+        ("erm", "erm"),
+        ("strong", "vrex"),
+        ("mild", "vrex"),
+    ]
+    assert (strong.options["weight"], mild.options["weight"]) == (3.0, 0.5)
+    assert [s.folder.parts[1] for s in (erm, strong, mild)] == ["erm", "strong", "mild"]
+    assert [s.method_title for s in (erm, strong, mild)] == ["erm", "strong (vrex)", "mild (vrex)"]
+    assert strong.title == "strong, without A, seed 0"
+    plain = planned(study, methods=["vrex"], **{**question, "options": {"vrex": {"weight": 3.0}}})[0]
+    assert strong.identity == plain.identity != mild.identity
+    assert erm.identity == planned(study, methods=["erm"], seeds=[0], held_out=["A"])[0].identity
+
+
+def test_options_are_given_by_label_or_by_method() -> None:
+    labels = {"erm": "erm", "mild": "vrex"}
+    _, options = Settings.parse(["vrex.weight=3", "mild.weight=0.5"], None, labels)
+    assert options == {"vrex": {"weight": 3.0}, "mild": {"weight": 0.5}}
+    with pytest.raises(SettingsError, match=r"unknown option mild\.wait; did you mean weight"):
+        Settings.parse(["mild.wait=0.5"], None, labels)
+    with pytest.raises(SettingsError, match=r"option mild\.weight: found 'much', wanted float"):
+        Settings.parse(["mild.weight=much"], None, labels)
+    with pytest.raises(SettingsError, match="unknown method 'mild'"):
+        Settings.parse(["mild.weight=0.5"])
 
 
 def test_content_is_bytes_not_places(study: Study, tmp_path: Path) -> None:

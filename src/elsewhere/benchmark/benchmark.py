@@ -26,6 +26,7 @@ from elsewhere.benchmark.run import execute
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
+from elsewhere.benchmark.variants import read_methods
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.files import folder_lock, write_text
 from elsewhere.methods import card
@@ -71,12 +72,12 @@ def run_benchmark(
     Args:
         study: folder or manifest.
         out: the benchmark's folder.
-        methods: names of the registry.
+        methods: names of the registry, or "LABEL=METHOD" to run a method under another name with its own options.
         seeds: how many (0, 1, ...), or which.
         held_out: sites, or groups "A+B"; None for each site in turn.
         steps: of each training.
         jobs: runs at once on this machine; None for one a core.
-        changes: "KEY=VALUE" settings and "METHOD.KEY=VALUE" options.
+        changes: "KEY=VALUE" settings, "METHOD.KEY=VALUE" and "LABEL.KEY=VALUE" options.
         selection: "source-val", "last", "oracle".
         reference: also train within each held-out site.
         ray: address of a Ray cluster, or "local".
@@ -94,7 +95,7 @@ def run_benchmark(
     """
     out, console = Path(out), console or standard_output()
     base = {} if steps is None else {"steps": steps}
-    settings, options = Settings.parse(changes, base)
+    settings, options = Settings.parse(changes, base, read_methods(methods))
     if ray is None:  # the machines of a cluster may have what this one lacks
         require_machine(settings)
         require_loggers(settings.loggers)
@@ -187,7 +188,7 @@ def _print_question(
     for line in describe(study):
         say(line)
     folds = list(dict.fromkeys(spec.fold.name for spec in specs))
-    names = [name for name in dict.fromkeys(spec.method for spec in specs)]
+    names = list(dict.fromkeys(spec.method_title for spec in specs))
     say(f"methods   {', '.join(names)}")
     say(f"held out  {'; '.join(folds)} (each in turn)" if len(folds) > 1 else f"held out  {folds[0]}")
     say(f"training  {settings.network}, {settings.steps} steps of {settings.batch_size} cases")

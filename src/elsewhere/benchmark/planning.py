@@ -12,8 +12,9 @@ import torch
 from elsewhere import __version__, networks
 from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
+from elsewhere.benchmark.variants import options_of, read_methods, require_different, require_used
 from elsewhere.errors import SettingsError
-from elsewhere.methods import by_content, card
+from elsewhere.methods import by_content
 from elsewhere.study.case import Fold
 from elsewhere.study.preprocessing import per_axis
 from elsewhere.study.splits import plan_folds
@@ -56,11 +57,11 @@ def plan(
 
     Args:
         study: the opened study.
-        methods: names of the registry.
+        methods: names of the registry, or "LABEL=METHOD" (`variants`).
         seeds: one run each.
         held_out: sites or groups ("A+B"), None for each site in turn.
         settings: of the training.
-        options: of each method, by its name.
+        options: of each method, by its name or its label.
         selection: rules, of "last", "source-val", "oracle".
         reference: also train within each held-out site.
         path: of the study, for the processes that open it again.
@@ -70,11 +71,15 @@ def plan(
         content: hash of what the study holds (`study_digest`).
 
     Raises:
-        SettingsError: an unknown selection rule, a method named twice, options for a method that is not run; a network
-            that there is not or that is for another task, or an option that it does not have.
+        SettingsError: an unknown selection rule, a method named twice, a label that cannot be one, options for a method
+            that is not run; a network that there is not or that is for another task, or an option that it does not
+            have.
         StudyError: an unknown site.
     """
-    _check(methods, options, selection)
+    named = read_methods(methods)
+    require_used(named, options)
+    require_different(named, options)
+    _check_selection(selection)
     seeds = list(seeds)
     settings = settings.resolved(study.task, study.dims)
     _check_grid(settings, study)
@@ -92,7 +97,7 @@ def plan(
     specs: list[RunSpec] = []
 
     def add(method: str, trained_as: str, fold: Fold, seed: int, chosen: tuple[str, ...]) -> None:
-        own = {**card(trained_as).defaults, **(options.get(trained_as, {}) if method != REFERENCE else {})}
+        own = options_of(method, trained_as, options if method != REFERENCE else {})
         identity = digest(
             {
                 "algorithm": [__version__, ALGORITHM],
@@ -121,9 +126,9 @@ def plan(
     folds = plan_folds(study, held_out)
     for seed in seeds:
         for fold in folds:
-            for method in methods:
+            for method, trained_as in named.items():
                 for chosen in rules:
-                    add(method, method, fold, seed, chosen)
+                    add(method, trained_as, fold, seed, chosen)
     if reference:
         # Selection within the site is never an oracle: its own validation patients choose.
         chosen = honest or ("source-val",)
@@ -139,17 +144,7 @@ def _that_matter(settings: Any) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
 
 
-def _check(methods: Sequence[str], options: Mapping[str, Any], selection: Sequence[str]) -> None:
-    if not methods:
-        raise SettingsError("no method was named; try --methods erm")
-    twice = sorted({name for name in methods if list(methods).count(name) > 1})
-    if twice:
-        raise SettingsError(f"method {twice[0]!r} is named twice in --methods")
-    idle = sorted(set(options) - set(methods))
-    if idle:
-        raise SettingsError(
-            f"options were given for method {idle[0]!r}, which is not run; the methods are: {', '.join(methods)}"
-        )
+def _check_selection(selection: Sequence[str]) -> None:
     unknown = [rule for rule in selection if rule not in SELECTIONS]
     if unknown or not selection:
         found = repr(unknown[0]) if unknown else "nothing"

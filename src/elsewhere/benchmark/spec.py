@@ -27,7 +27,7 @@ class RunSpec:
         study: path as the user gave it, absolute.
         site_column: the column that is the site; None: the study's own choice.
         allow_outside: files outside the study's folder may be read.
-        method: its name in the tables: a registered method, or "reference".
+        method: its name in the tables: a registered method, a label of one (`variants`), or "reference".
         trained_as: the registered method that is trained ("erm" for "reference").
         fold: what is held out.
         seed: of splits, initialisation and batches.
@@ -55,6 +55,16 @@ class RunSpec:
     def oracle(self) -> bool:
         """The held-out site chooses among the models of the training."""
         return ORACLE in self.selection
+
+    @property
+    def variant(self) -> bool:
+        """It is a method under a label of its own."""
+        return self.method not in (self.trained_as, REFERENCE)
+
+    @property
+    def method_title(self) -> str:
+        """`erm`, or `features (dropgen)` for a method under a label."""
+        return f"{self.method} ({self.trained_as})" if self.variant else self.method
 
     @property
     def folder(self) -> Path:

@@ -124,7 +124,8 @@ def _summary(
     mine = [spec for spec in specs if rule in spec.selection]
     sites = tuple(dict.fromkeys(spec.fold.name for spec in mine))
     methods = sorted(dict.fromkeys(spec.method for spec in mine), key=lambda name: name == REFERENCE)
-    rows = tuple(_row(name, of_rule[of_rule["method"] == name], sites, patients) for name in methods)
+    sees = {spec.method for spec in mine if _sees_target(spec)}
+    rows = tuple(_row(name, of_rule[of_rule["method"] == name], sites, patients, name in sees) for name in methods)
     failed = [spec for spec in mine if not finished(out / spec.folder, spec)]
     missing = [f"not in the table, for it is not finished: {spec.title}" for spec in failed]
     caption = _caption(question, mine, of_rule, metric, rule, sites, rows)
@@ -132,7 +133,7 @@ def _summary(
     return Summary(question["study"], metric, rule, sites, rows, caption, tuple(missing), runs)
 
 
-def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Patients) -> Row:
+def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Patients, sees_target: bool) -> Row:
     seeds = results[results["seed"] != ALL].groupby(["held_out", "split"])["seed"].nunique().to_dict()
 
     def cell(site: str, split: str) -> Cell | None:
@@ -151,7 +152,7 @@ def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Pat
         return mean_of(cells, apart=disjoint([patients.get((site, split), set()) for site in sites]))
 
     stamps = ["trained within"] if method == REFERENCE else []
-    if method != REFERENCE and _sees_target(method):
+    if sees_target:
         stamps.append("sees unlabelled target")
     return Row(
         method,
@@ -162,10 +163,10 @@ def _row(method: str, results: pd.DataFrame, sites: Sequence[str], patients: Pat
     )
 
 
-def _sees_target(method: str) -> bool:
+def _sees_target(spec: RunSpec) -> bool:
     from elsewhere.methods import card  # late: it brings torch, which a report does without
 
-    return card(method).unlabelled_target
+    return spec.method != REFERENCE and card(spec.trained_as).unlabelled_target
 
 
 def mean_of(cells: Sequence[Cell], *, apart: bool = True) -> Cell:

@@ -43,7 +43,9 @@ def methods() -> None:
 def benchmark(
     study: StudyArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="the benchmark's folder; repeat the command to go on")],
-    methods: Annotated[str, typer.Option(metavar="A,B", help="methods, by comma")] = "erm,gin,vrex",
+    methods: Annotated[
+        str, typer.Option(metavar="A,B", help="methods, by comma; LABEL=METHOD: under another name")
+    ] = "erm,gin,vrex",
     seeds: Annotated[int, typer.Option(min=1, help="seeds 0 ... N-1")] = 3,
     held_out: Annotated[
         list[str] | None, typer.Option(metavar="SITE ...", help="sites to hold out, each in turn; A+B is one group")
@@ -51,7 +53,8 @@ def benchmark(
     steps: Annotated[int | None, typer.Option(min=1, help="training steps of each run")] = None,
     jobs: Annotated[int, typer.Option(min=1, help="runs at the same time; they share the cores")] = 1,
     changes: Annotated[
-        list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...", help="settings, or METHOD.OPTION=VALUE")
+        list[str] | None,
+        typer.Option("--set", metavar="KEY=VALUE ...", help="settings, or METHOD.OPTION=VALUE, LABEL.OPTION=VALUE"),
     ] = None,
     selection: Annotated[
         list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")

@@ -49,7 +49,7 @@ def found_elsewhere(
     Args:
         folder: of a benchmark of this study.
         study: that the final model is trained on.
-        method: that it is trained with.
+        method: that it is trained with; the benchmark may have run it under labels of its own (`LABEL=METHOD`).
         options: of the method, all of them.
         settings: of the training, resolved, as plain values.
         selection: by which its model is chosen.
@@ -66,23 +66,24 @@ def found_elsewhere(
     question = _question(folder)
     _require_same(folder, question, study)
     specs = [run["spec"] for run in question["runs"]]
-    methods = list(dict.fromkeys(str(spec["method"]) for spec in specs))
-    mine = [spec for spec in specs if spec["method"] == method]
+    label = _label(specs, method, options)
+    mine = [spec for spec in specs if spec["method"] == label]
     if not mine:
+        methods = list(dict.fromkeys(str(spec["method"]) for spec in specs))
         raise RunError(f"{folder}: is a benchmark without method {method}; it has: {', '.join(methods)}")
     rules = list(dict.fromkeys(rule for spec in mine for rule in spec["selection"]))
     mine = [spec for spec in mine if selection in spec["selection"]]
     if not mine:
         raise RunError(
-            f"{folder}: its models of {method} were not selected by {selection}, but by {', '.join(rules)}; give "
+            f"{folder}: its models of {label} were not selected by {selection}, but by {', '.join(rules)}; give "
             f"--selection {rules[0]}, or run the benchmark with --selection {selection}"
         )
     planned = list(dict.fromkeys("+".join(spec["fold"]["held_out"]) for spec in mine))
-    rows = [row for row in _rows(folder, method, selection, METRICS[study.task]) if row["held_out"] in planned]
+    rows = [row for row in _rows(folder, label, selection, METRICS[study.task]) if row["held_out"] in planned]
     seen = {row["held_out"] for row in rows if row["split"] == "held-out"}
     if not seen:
         raise RunError(
-            f"{folder}: no run of {method} is finished there; run its 'elsewhere benchmark' command again, or leave "
+            f"{folder}: no run of {label} is finished there; run its 'elsewhere benchmark' command again, or leave "
             "--benchmark away"
         )
     return {
@@ -97,6 +98,17 @@ def found_elsewhere(
             *_other_cases(folder, study),
         ],
     }
+
+
+def _label(specs: Sequence[Mapping[str, Any]], method: str, options: Mapping[str, Any]) -> str:
+    """The name under which a benchmark ran this method: with these options where it did, else the method's own name."""
+    own = {
+        str(spec["method"]): spec
+        for spec in specs
+        if spec.get("trained_as", spec["method"]) == method and spec["fold"]["part"] is None  # no reference
+    }
+    alike = [name for name, spec in own.items() if _plain(dict(options)) == _plain(spec["options"])]
+    return next(iter([*alike, *(name for name in own if name == method), *own]), method)
 
 
 def _question(folder: Path) -> dict[str, Any]:

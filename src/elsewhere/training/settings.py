@@ -112,7 +112,10 @@ class Settings(BaseModel):
 
     @classmethod
     def parse(
-        cls, pairs: Iterable[str], base: Mapping[str, Any] | None = None
+        cls,
+        pairs: Iterable[str],
+        base: Mapping[str, Any] | None = None,
+        labels: Mapping[str, str] | None = None,
     ) -> tuple[Settings, dict[str, dict[str, Any]]]:
         """Settings from `key=value` strings; values are read as YAML.
 
@@ -120,9 +123,10 @@ class Settings(BaseModel):
             pairs: `steps=2000`, `patch_size=[256,256]`, `network_options.channels=[16,32]`; `METHOD.key=value` is an
                 option of a method.
             base: values that the pairs override.
+            labels: the method of each label under which options may be given too: `LABEL.key=value`.
 
         Returns:
-            The settings, and the options of each method that has any.
+            The settings, and the options of each method and label that has any.
 
         Raises:
             SettingsError: not `key=value`, an unknown key or method, or a value of the wrong type.
@@ -141,7 +145,7 @@ class Settings(BaseModel):
             elif owner == "network_options":
                 values[owner] = {**values.get(owner, {}), rest: value}
             else:
-                options.setdefault(owner, {})[rest] = _method_option(owner, rest, value)
+                options.setdefault(owner, {})[rest] = _method_option(owner, (labels or {}).get(owner), rest, value)
         return cls.make(values), options
 
     def resolved(self, kind: str, dims: int) -> Settings:
@@ -170,16 +174,23 @@ def _alike(key: str, known: Iterable[str]) -> str:
     return f"; there are: {', '.join(names)}" if names else "; there are none"
 
 
-def _method_option(method: str, key: str, value: Any) -> Any:
+def _method_option(owner: str, trained_as: str | None, key: str, value: Any) -> Any:
+    """An option of a method by its name, or by a label that is trained as another."""
     from elsewhere.methods import card, names  # late: the registry brings torch
 
+    method = trained_as or owner
     if method not in names():
-        raise SettingsError(f"{method}.{key}: unknown method {method!r}{_alike(method, names())}")
-    return check_option(method, key, value, card(method).defaults)
+        raise SettingsError(f"{owner}.{key}: unknown method {method!r}{_alike(method, names())}")
+    return check_option(owner, key, value, card(method).defaults)
 
 
 def check_option(method: str, key: str, value: Any, defaults: Mapping[str, Any]) -> Any:
     """A method's option, as the type of its default.
+
+    Args:
+        method: its name, or the label under which it is run: what errors name.
+        key, value: of the option.
+        defaults: of the method.
 
     Raises:
         SettingsError: the method has no such option, or the value is of another type.

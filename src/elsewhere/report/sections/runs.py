@@ -23,6 +23,9 @@ def section(loaded: Loaded, name: str = "runs") -> Section:
         seconds = sum(run.seconds for run in runs)
         of_seeds = f"of {len(seeds)} {'seed' if len(seeds) == 1 else 'seeds'} ({', '.join(map(str, seeds))})"
         facts.insert(0, ("runs", f"{len(runs)}, {of_seeds}; {clock(seconds)} of computing"))
+        if any(run.spec.variant for run in runs):
+            names = ", ".join(dict.fromkeys(run.spec.method_title for run in runs))
+            facts.insert(1, ("methods", f"{names}; in brackets what is trained under a name of the question's own"))
     command = str(question.get("command", ""))
     if not command:
         facts.append(("command", "none: it was started from Python"))
