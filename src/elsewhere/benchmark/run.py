@@ -202,7 +202,7 @@ def _evaluate(
     emit: Emit,
 ) -> Sheets:
     sheets = Sheets()
-    tell = _teller(spec, emit)
+    tell = teller(spec, emit)
     shutil.rmtree(folder / "examples", ignore_errors=True)
     for rule in spec.selection:
         # A fold without validation patients has nothing to select by; training says so in its notes.
@@ -232,7 +232,8 @@ def _evaluate(
     return sheets
 
 
-def _teller(spec: RunSpec, emit: Emit) -> Tell:
+def teller(spec: RunSpec, emit: Emit) -> Tell:
+    """Says how far a run is, now and then."""
     spoken = 0.0
 
     def tell(stage: str, step: int, steps: int) -> None:
