@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from elsewhere import __version__
+from elsewhere.cli.ablate import ablate
 from elsewhere.cli.benchmark import benchmark, demo, methods
 from elsewhere.cli.evaluate import evaluate
 from elsewhere.cli.export import export
 from elsewhere.cli.predict import predict
+from elsewhere.cli.pretrain import pretrain
 from elsewhere.cli.report import report
 from elsewhere.cli.study import study_app
 from elsewhere.cli.train import train
@@ -25,12 +27,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
-for command in (demo, methods, benchmark, train, report, predict, evaluate, export):
+for command in (demo, methods, benchmark, train, report, predict, evaluate, export, pretrain, ablate):
     app.command()(command)
 
 INTERRUPTED = 130
 
-MANY = ("--held-out", "--set", "--selection", "--column", "--local", "--subgroup")
+MANY = ("--held-out", "--set", "--selection", "--column", "--local", "--subgroup", "--labels")
 """Options that take several values: --held-out A B."""
 
 

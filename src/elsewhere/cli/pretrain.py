@@ -1,0 +1,96 @@
+"""`elsewhere pretrain`: an extractor of stable features of your own."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from elsewhere.training.state import Progress as Told
+
+
+class RecipeName(StrEnum):
+    """Which size of network and training."""
+
+    cpu = "cpu"
+    gpu = "gpu"
+
+
+def pretrain(
+    dims: Annotated[int, typer.Option(min=2, max=3, help="2 or 3")],
+    out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="the extractor; repeat the command to go on")],
+    recipe: Annotated[RecipeName, typer.Option(help="cpu: about an hour on 2 cores")] = RecipeName.cpu,
+    labels: Annotated[
+        list[Path] | None, typer.Option(metavar="PATH ...", help="label maps (NIfTI files, or folders of them)")
+    ] = None,
+    steps: Annotated[int | None, typer.Option(min=1, help="training steps")] = None,
+    seed: Annotated[int, typer.Option(min=0, help="of weights, anatomies and images")] = 0,
+    changes: Annotated[list[str] | None, typer.Option("--set", metavar="KEY=VALUE ...", help="settings")] = None,
+) -> None:
+    """Pretrain an extractor of stable features on drawn anatomies, each seen by two drawn scanners."""
+    from elsewhere.terminal import console
+    from elsewhere.training.pretrain import parse
+    from elsewhere.training.pretrain import pretrain as run
+
+    settings = parse(recipe.value, dims, changes or [], steps)
+    typed = Path(sys.argv[0]).name == "elsewhere"
+    with _Display(console()) as display:
+        done = run(
+            dims,
+            out,
+            settings,
+            labels=labels or [],
+            seed=seed,
+            command=shlex.join(["elsewhere", *sys.argv[1:]]) if typed else "",
+            progress=display.tell,
+        )
+    if not done.fresh:
+        typer.echo(f"{done.path} is finished; nothing to do")
+        return
+    typer.echo(
+        f"wrote {done.path} and {done.card}: {done.curve[-1][2]:.1%} of places found again in the other view "
+        f"(MIND: {done.mind:.1%})"
+    )
+
+
+class _Display:
+    """A bar on a terminal, a line now and then elsewhere; a context manager."""
+
+    def __init__(self, console: Console) -> None:
+        from rich.progress import BarColumn, Progress, TextColumn
+
+        self.console, self._spoken = console, time.monotonic()
+        self._bar: Progress | None = None
+        if console.is_terminal:
+            self._bar = Progress(BarColumn(24), TextColumn("{task.description}"), console=console, transient=True)
+            self._task = self._bar.add_task("starting", total=1)
+
+    def __enter__(self) -> _Display:
+        if self._bar is not None:
+            self._bar.start()
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        if self._bar is not None:
+            self._bar.stop()
+
+    def tell(self, told: Told) -> None:
+        """How far it is."""
+        from elsewhere.benchmark.display import LINE_EVERY, clock
+
+        found = "" if told.score is None else f", found again {told.score:.1%}"
+        left = "" if told.seconds_left is None else f", {clock(told.seconds_left)} left"
+        said = f"{told.step}/{told.total} loss {told.loss:.3f}{found}{left}"
+        if self._bar is not None:
+            self._bar.update(self._task, description=said, completed=told.step, total=told.total)
+        elif told.step == told.total or time.monotonic() - self._spoken >= LINE_EVERY:
+            self.console.print(said, highlight=False, soft_wrap=True)
+            self._spoken = time.monotonic()

@@ -1,0 +1,72 @@
+"""The loss: voxels of the same structure are alike, in both views; and each place is itself."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+
+def structure_loss(embedded: Tensor, labels: Tensor, temperature: float) -> Tensor:
+    """Supervised contrast (Khosla et al., NeurIPS 2020, Eq. 2, the sum over positives outside of the logarithm).
+
+    Each voxel is drawn to all others of its own label and apart from all others of its anatomy. Labels of different
+    anatomies have nothing to do with each other, so voxels of different anatomies are never compared.
+
+    Args:
+        embedded: (B, M, E) of norm 1, the voxels of both views.
+        labels: (B, M).
+        temperature: above 0.
+
+    Returns:
+        The mean over the voxels that have another of their label; 0 where there is none.
+    """
+    alike = embedded @ embedded.mT / temperature
+    itself = torch.eye(alike.shape[1], dtype=torch.bool, device=alike.device)
+    alike = alike.masked_fill(itself, -torch.inf)
+    log_share = alike - alike.logsumexp(2, keepdim=True)
+    positive = (labels[:, :, None] == labels[:, None]) & ~itself
+    number = positive.sum(2)
+    total = -log_share.masked_fill(~positive, 0).sum(2) / number.clamp_min(1)
+    return total.sum() / (number > 0).sum().clamp_min(1)
+
+
+def place_loss(first: Tensor, second: Tensor, temperature: float, counts: Tensor) -> Tensor:
+    """Each voxel against all places of the other view, both ways (InfoNCE, van den Oord et al. 2018, Eq. 4).
+
+    Args:
+        first, second: (B, N, E) of norm 1, the same N places in the two views.
+        temperature: above 0.
+        counts: (B, N) bool, the places that have to be found; all others are only in the way. Background is such:
+            nothing in it tells one place from another.
+
+    Returns:
+        The mean over the places that count; 0 where there are none.
+    """
+    alike = first @ second.mT / temperature
+    right = torch.arange(alike.shape[1], device=alike.device).expand(alike.shape[0], -1)
+    # Classes are the second axis: of `alike` as it is the places of the first view, transposed those of the second.
+    each = functional.cross_entropy(alike, right, reduction="none")
+    each = each + functional.cross_entropy(alike.mT, right, reduction="none")
+    return (each * counts).sum() / (2 * counts.sum()).clamp_min(1)
+
+
+def sample_places(labels: Tensor, number: int, generator: torch.Generator) -> Tensor:
+    """Indices (B, N) of different voxels, every label of an anatomy as often as any other where it has enough.
+
+    Args:
+        labels: (B, *spatial).
+        number: N; all voxels where there are fewer.
+        generator: the only source of randomness.
+    """
+    flat = labels.flatten(1)
+    counts = torch.zeros(len(flat), int(flat.max()) + 1, device=flat.device)
+    counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=counts.dtype))
+    chance = 1 / counts.gather(1, flat)
+    return torch.multinomial(chance, min(number, flat.shape[1]), generator=generator)
+
+
+def at_places(features: Tensor, places: Tensor) -> Tensor:
+    """Features (B, N, F) of (B, F, *spatial) at the flat indices (B, N)."""
+    flat = features.flatten(2)
+    return flat.gather(2, places[:, None].expand(-1, flat.shape[1], -1)).mT

@@ -1,0 +1,129 @@
+"""Two images of one anatomy: the same borders, nothing else in common."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from elsewhere.acquisition import (
+    Anatomy,
+    BiasField,
+    Curve,
+    Gamma,
+    GaussianBlur,
+    GaussianNoise,
+    Gibbs,
+    Resolution,
+    RicianNoise,
+    Scanner,
+    gaussian_blur,
+    smooth_noise,
+)
+from elsewhere.acquisition.anatomy_ensemble import ShapeEnsemble
+from elsewhere.acquisition.mechanism import draw_coin, draw_normal, draw_uniform
+
+AIR = 0.7
+"""Share of the images in which the background is dark, as air is; in the others it is a tissue like any other."""
+
+GRAIN = (0.0, 0.25)
+"""How strong the fine structure within tissues is, at most, where the intensities of tissues go from 0 to 1."""
+
+SPECKLE = (0.0, 0.08)
+"""Likewise of white texture, which the views do not share."""
+
+SOFTNESS = (0.3, 0.8)
+"""Voxels over which tissues mix at their borders (partial volume)."""
+
+
+def drawn_scanner(dims: int) -> Scanner:
+    """The distribution of scanners (our choice): every mechanism of grey images that leaves anatomy in its place."""
+    return Scanner(
+        [
+            (Curve((0.0, 1.0), invert=0.5), 0.5),
+            (BiasField((0.0, 0.5)), 0.5),
+            (Gamma((0.5, 2.0)), 0.3),
+            (GaussianBlur((0.3, 1.2)), 0.3),
+            (Resolution((1.0, 3.0), "one" if dims == 3 else "all"), 0.25),
+            (Gibbs((0.5, 1.0)), 0.15),
+            (RicianNoise((0.0, 0.1)), 0.3),
+            (GaussianNoise((0.0, 0.1)), 0.5),
+        ]
+    )
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """Draws anatomies, and two images of each.
+
+    Attributes:
+        dims: 2 or 3.
+        size: voxels a side.
+        ensemble: anatomies that need no data.
+        given: anatomies from label maps, or None.
+        share: of anatomies that are given, where there are any.
+        scanner: of each image.
+    """
+
+    dims: int
+    size: int
+    ensemble: Anatomy
+    given: Anatomy | None
+    share: float
+    scanner: Scanner
+
+    @classmethod
+    def make(cls, dims: int, size: int, given: Anatomy | None, share: float) -> Pairs:
+        """With the default ensemble and scanners."""
+        return cls(dims, size, ShapeEnsemble(), given, share, drawn_scanner(dims))
+
+    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """Images (2, B, 1, *spatial) float32, the two views, and labels (B, *spatial) int64, on the generator's device.
+
+        Labels of different anatomies have nothing to do with each other.
+        """
+        labels = self._anatomies(batch, generator)
+        clean = paint(labels.repeat(2, *[1] * self.dims), generator)
+        return self.scanner(clean, generator, overwrite=True).unflatten(0, (2, batch)), labels
+
+    def _anatomies(self, batch: int, generator: torch.Generator) -> Tensor:
+        spatial = (self.size,) * self.dims
+        chosen = torch.rand(batch, generator=generator, device=generator.device) < self.share
+        given = int(chosen.sum()) if self.given is not None else 0
+        parts = [self.given.draw((given, *spatial), generator)] if self.given is not None and given else []
+        if given < batch:
+            parts.append(self.ensemble.draw((batch - given, *spatial), generator))
+        return torch.cat(parts)
+
+
+def paint(labels: Tensor, generator: torch.Generator) -> Tensor:
+    """Images before any scanner, in which every tissue has an intensity of its own in each.
+
+    Unlike `acquisition.render`, tissues have a fine structure that lies at the same place in both views, each time
+    with another strength and sign, as vessels or folds that are too fine for a label: so places within a tissue can be
+    told apart, by where something is and not by how bright it is.
+
+    Args:
+        labels: (2 B, *spatial) int64, the labels of the second views again those of the first.
+        generator: the only source of randomness.
+
+    Returns:
+        (2 B, 1, *spatial) float32.
+    """
+    n, spatial = len(labels), tuple(labels.shape[1:])
+    classes = int(labels.max()) + 1
+    level = draw_uniform((n, classes), (0, 1), generator)
+    contrast = draw_normal((n, classes), generator) * draw_uniform((n, 1), GRAIN, generator)
+    air = draw_coin((n,), AIR, generator)
+    level[:, 0] = torch.where(air > 0, 0.05 * level[:, 0], level[:, 0])
+    contrast[:, 0] = torch.where(air > 0, 0, contrast[:, 0])
+    half = (n // 2, *spatial)
+    coarsest, finest = max(2, min(spatial) // 12), max(3, min(spatial) // 3)
+    detail = torch.randint(coarsest, finest + 1, (2,), generator=generator, device=generator.device).tolist()
+    grain = sum(smooth_noise(half, number, generator) for number in detail) / 2**0.5
+    flat = labels.flatten(1)
+    image = level.gather(1, flat) + contrast.gather(1, flat) * torch.as_tensor(grain).flatten(1).repeat(2, 1)
+    image = image + draw_uniform((n, 1), SPECKLE, generator) * draw_normal(tuple(flat.shape), generator)
+    softness = draw_uniform((n,), SOFTNESS, generator)
+    return gaussian_blur(image.view(n, 1, *spatial), softness)
