@@ -65,6 +65,7 @@ def test_groups_and_single_sites(study: Study) -> None:
         {"content": "other"},
         {"selection": ["oracle"]},
         {"held_out": ["B"]},
+        {"patients": 5},
     ],
 )
 def test_whatever_affects_the_result_changes_the_identity(study: Study, changes: dict[str, object]) -> None:
@@ -82,6 +83,7 @@ def test_whatever_affects_the_result_changes_the_identity(study: Study, changes:
         {"settings": Settings(steps=4, network="unet")},  # the default, by its name
         {"methods": ["erm", "gin"]},
         {"reference": True},
+        {"patients": None},
     ],
 )
 def test_nothing_else_does(study: Study, changes: dict[str, object]) -> None:
@@ -100,6 +102,8 @@ def test_reference_is_cross_validation_within_the_site(study: Study) -> None:
     found = [s for s in planned(study, seeds=[0], held_out=["A"], reference=True) if s.method == "reference"]
     assert [s.fold.part for s in found] == [(0, 3), (1, 3), (2, 3)]
     assert {s.trained_as for s in found} == {"erm"}
+    few = [s for s in planned(study, seeds=[0], held_out=["A"], reference=True, patients=1) if s.method == "reference"]
+    assert few == found  # it has all patients of its own site
 
 
 def test_a_run_survives_json(study: Study) -> None:
@@ -126,6 +130,7 @@ def test_a_run_survives_json(study: Study) -> None:
         ({"methods": ["a.b=vrex"]}, "'a.b' has a dot in it"),
         ({"methods": ["=vrex"]}, "there is no label"),
         ({"methods": ["vrex", "mine=vrex"]}, "'vrex' and 'mine' in --methods are the same training"),
+        ({"patients": 0}, "--patients: found 0, wanted at least 1"),
         ({"methods": ["mine=vrex"], "options": {"other": {"weight": 1.0}}}, "'other', which is not run"),
         ({"methods": ["erm"], "options": {"vrex": {"weight": 1.0}}}, "not run"),
     ],

@@ -191,13 +191,16 @@ def test_a_reference_fold_is_sealed_within_the_site(study: Study, cache: Cache) 
         development.load(held_out.case_ids[0])
 
 
-def test_few_shot_keeps_that_many_training_patients_a_site(study: Study, cache: Cache) -> None:
+def test_few_shot_sees_that_many_training_patients_and_no_others(study: Study, cache: Cache) -> None:
     full, _ = seal(study, NORTH, 0, cache)
     few, _ = seal(study, NORTH, 0, cache, patients=2)
     assert set(few.split.train) < set(full.split.train)
     assert few.split.validation == full.split.validation
-    for site in few.sites:
-        assert len({case.patient for case in few.role("train") if case.site == site}) == 2
+    assert few.fingerprint.n_cases == len(few.split.train) == 4
+    assert few.sites == ("south", "west")
+    one, _ = seal(study, NORTH, 0, cache, patients=1)
+    assert len(one.sites) == 1
+    assert set(one.site_index) == {"south", "west"}
     with pytest.raises(SealError):
         few.load(next(i for i in full.split.train if i not in few.split.train))
 

@@ -23,7 +23,7 @@ from elsewhere.benchmark.loading import is_evaluation
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
 from elsewhere.benchmark.run import execute
-from elsewhere.benchmark.spec import REFERENCE, RunSpec
+from elsewhere.benchmark.spec import REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
 from elsewhere.benchmark.variants import read_methods
@@ -62,6 +62,7 @@ def run_benchmark(
     site_column: str | None = None,
     allow_outside: bool = False,
     cache: Path | str | None = None,
+    patients: int | None = None,
     console: Console | None = None,
     work: Work = execute,
 ) -> int:
@@ -84,6 +85,7 @@ def run_benchmark(
         site_column: the column that is the site.
         allow_outside: take paths that leave the study's folder.
         cache: folder of decoded cases; None for the user's.
+        patients: at most that many train, over all development sites together; None for all.
         console: where to print; standard output by default.
         work: does one run (tests put another in its place).
 
@@ -118,6 +120,7 @@ def run_benchmark(
         allow_outside=allow_outside,
         cache=folder,
         content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
+        patients=patients,
     )
     if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
         raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
@@ -170,6 +173,9 @@ def _write_question(out: Path, study: Study, specs: Sequence[RunSpec]) -> None:
         "sees_unlabelled_target": sorted({spec.method for spec in specs if card(spec.trained_as).unlabelled_target}),
         "runs": [{"folder": str(spec.folder), "spec": spec.to_dict()} for spec in specs],
     }
+    few = few_patients(specs)
+    if few is not None:
+        question["patients"] = few
     write_covariates(out, study)
     write_text(out / PLAN, json.dumps(question, indent=1))
 
@@ -192,6 +198,9 @@ def _print_question(
     say(f"methods   {', '.join(names)}")
     say(f"held out  {'; '.join(folds)} (each in turn)" if len(folds) > 1 else f"held out  {folds[0]}")
     say(f"training  {settings.network}, {settings.steps} steps of {settings.batch_size} cases")
+    few = few_patients(specs)
+    if few is not None:
+        say(f"patients  {few_patients_said(few)}")
     seeds = sorted({spec.seed for spec in specs})
     say(
         f"runs      {len(specs)} ({len(seeds)} seed{'s' if len(seeds) > 1 else ''}); "

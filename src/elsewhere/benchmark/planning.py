@@ -49,6 +49,7 @@ def plan(
     allow_outside: bool = False,
     cache: Path | None = None,
     content: str = "",
+    patients: int | None = None,
 ) -> list[RunSpec]:
     """All runs that answer the question, folds outermost within a method, in the order in which they are best run.
 
@@ -69,17 +70,20 @@ def plan(
         allow_outside: as given to `open_study`.
         cache: folder of decoded cases.
         content: hash of what the study holds (`study_digest`).
+        patients: at most that many train, over all development sites together; a reference has all of its own.
 
     Raises:
         SettingsError: an unknown selection rule, a method named twice, a label that cannot be one, options for a method
             that is not run; a network that there is not or that is for another task, or an option that it does not
-            have.
+            have; fewer than one patient.
         StudyError: an unknown site.
     """
     named = read_methods(methods)
     require_used(named, options)
     require_different(named, options)
     _check_selection(selection)
+    if patients is not None and patients < 1:
+        raise SettingsError(f"--patients: found {patients}, wanted at least 1 training patient")
     seeds = list(seeds)
     settings = settings.resolved(study.task, study.dims)
     _check_grid(settings, study)
@@ -98,6 +102,7 @@ def plan(
 
     def add(method: str, trained_as: str, fold: Fold, seed: int, chosen: tuple[str, ...]) -> None:
         own = options_of(method, trained_as, options if method != REFERENCE else {})
+        few = None if method == REFERENCE else patients
         identity = digest(
             {
                 "algorithm": [__version__, ALGORITHM],
@@ -108,6 +113,7 @@ def plan(
                 "seed": seed,
                 "settings": _that_matter(shared["settings"]),
                 "oracle": ORACLE in chosen,
+                **({} if few is None else {"patients": few}),  # runs of before there was such a question stay
             }
         )
         specs.append(
@@ -119,6 +125,7 @@ def plan(
                 options=own,
                 selection=chosen,
                 identity=identity,
+                patients=few,
                 **shared,
             )
         )

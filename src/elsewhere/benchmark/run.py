@@ -120,6 +120,7 @@ def sealed(spec: RunSpec) -> tuple[Settings, Development, HeldOut]:
         spacing=settings.spacing,
         intensity=settings.intensity,
         patch_size=settings.patch_size,
+        patients=spec.patients,
     )
     return settings, development, held_out
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import unicodedata
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -36,6 +36,7 @@ class RunSpec:
         selection: rules by which the model is evaluated: "last", "source-val" or, alone, "oracle".
         identity: hash of all that affects the result.
         cache: folder of decoded cases; None: the user's own.
+        patients: at most that many train, over all development sites together; None: all.
     """
 
     study: str
@@ -50,6 +51,7 @@ class RunSpec:
     selection: tuple[str, ...]
     identity: str
     cache: str | None = None
+    patients: int | None = None
 
     @property
     def oracle(self) -> bool:
@@ -98,6 +100,17 @@ class RunSpec:
         part = None if fold["part"] is None else (int(fold["part"][0]), int(fold["part"][1]))
         rest = {key: value for key, value in plain.items() if key not in ("fold", "selection")}
         return cls(fold=Fold(tuple(fold["held_out"]), part), selection=tuple(plain["selection"]), **rest)
+
+
+def few_patients(specs: Iterable[RunSpec]) -> int | None:
+    """How many patients at most train in the runs of a question; None where all do. A reference has all of its own."""
+    return next((spec.patients for spec in specs if spec.patients is not None), None)
+
+
+def few_patients_said(patients: int) -> str:
+    """Of a number of training patients that was asked for, for people."""
+    whom = "1 patient trains" if patients == 1 else f"{patients} patients train"
+    return f"few-shot: at most {whom}, over all development sites together; the other parts of the split are whole"
 
 
 def slug(name: str, limit: int = 60) -> str:

@@ -16,7 +16,7 @@ from rich.table import Table
 from elsewhere.benchmark.loading import read_plan, read_results
 from elsewhere.benchmark.record import finished, reading
 from elsewhere.benchmark.sheets import CASES
-from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
+from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.tables import ALL, RANKING
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_answer import NAMES
@@ -207,6 +207,9 @@ def _caption(
         sentence(THESE_MODELS),
         f"Selection: {rule} ({chosen}).",
     ]
+    few = few_patients(specs)
+    if few is not None:
+        lines.append(f"{few_patients_said(few).capitalize()}.")
     cells = [cell for row in rows for cell in (*row.cells.values(), row.mean, row.home) if cell is not None]
     if any(math.isnan(cell.lo) and not math.isnan(cell.value) for cell in cells):
         lines.append(

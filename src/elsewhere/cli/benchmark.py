@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from elsewhere.cli.options import AllowOutside, SiteColumn, StudyArgument
+from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
 
 
 class Selection(StrEnum):
@@ -59,6 +59,7 @@ def benchmark(
     selection: Annotated[
         list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")
     ] = None,
+    patients: Patients = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
     ] = False,
@@ -85,6 +86,7 @@ def benchmark(
         ray=ray,
         site_column=site_column,
         allow_outside=allow_outside,
+        patients=patients,
     )
     raise typer.Exit(code)
 

@@ -14,6 +14,10 @@ from elsewhere.errors import ElsewhereError
 StudyArgument = Annotated[Path, typer.Argument(metavar="STUDY", help="a folder with manifest.csv, or a manifest")]
 SiteColumn = Annotated[str | None, typer.Option(metavar="COLUMN", help="the manifest column that is the site")]
 AllowOutside = Annotated[bool, typer.Option("--allow-outside", help="allow paths that leave the study's folder")]
+Patients = Annotated[
+    int | None,
+    typer.Option(min=1, metavar="N", help="few-shot: at most N patients train, over all training sites together"),
+]
 
 
 def pair(text: str, option: str) -> tuple[str, str]:

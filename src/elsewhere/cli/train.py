@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from elsewhere.cli.options import AllowOutside, SiteColumn, StudyArgument
+from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -37,6 +37,7 @@ def train(
     selection: Annotated[
         FinalSelection, typer.Option(help="the best on the validation patients, or the model of the last step")
     ] = FinalSelection.source_val,
+    patients: Patients = None,
     benchmark: Annotated[
         Path | None,
         typer.Option(metavar="DIR", help="benchmark of this study and method, for the card"),
@@ -63,6 +64,7 @@ def train(
         site_column=site_column,
         allow_outside=allow_outside,
         trust=trust,
+        patients=patients,
         command=shlex.join(["elsewhere", *sys.argv[1:]]) if Path(sys.argv[0]).name == "elsewhere" else "",
     )
     with Display(console()) as display:

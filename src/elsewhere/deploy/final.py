@@ -103,6 +103,7 @@ def train_final(question: Question, out: Path | str, emit: Emit = lambda message
         spacing=settings.spacing,
         intensity=settings.intensity,
         patch_size=settings.patch_size,
+        patients=question.patients,
     )
     with folder_lock(work, "a training"):
         recover(out, work / "aside")

@@ -43,6 +43,8 @@ def found_elsewhere(
     options: Mapping[str, Any],
     settings: Mapping[str, Any],
     selection: str,
+    *,
+    patients: int | None = None,
 ) -> dict[str, Any]:
     """Read what a benchmark found of a method at the sites that it held out.
 
@@ -53,6 +55,7 @@ def found_elsewhere(
         options: of the method, all of them.
         settings: of the training, resolved, as plain values.
         selection: by which its model is chosen.
+        patients: that train at most; None: all.
 
     Returns:
         Plain values: `folder` (its name), `rows` (held_out, split, metric, value, lo, hi, n_cases, n_patients; `seeds`:
@@ -93,7 +96,7 @@ def found_elsewhere(
         "new_site": _new_site(rows, METRICS[study.task][0]),
         "missing": [site for site in planned if site not in seen],
         "differences": [
-            *_differences(mine[0], options, settings),
+            *_differences(mine[0], options, settings, patients),
             *_other_rules(folder, study, settings),
             *_other_cases(folder, study),
         ],
@@ -203,7 +206,9 @@ def _new_site(rows: Sequence[Mapping[str, Any]], metric: str) -> dict[str, Any]:
     return {**{name: _number(getattr(found, name)) for name in _NUMBERS}, "reason": found.reason}
 
 
-def _differences(spec: Mapping[str, Any], options: Mapping[str, Any], settings: Mapping[str, Any]) -> list[str]:
+def _differences(
+    spec: Mapping[str, Any], options: Mapping[str, Any], settings: Mapping[str, Any], patients: int | None
+) -> list[str]:
     """Sentences: what the benchmark's runs were trained with, where it is not what this training is."""
     found = []
     there = {**spec["settings"], **{f"{spec['method']}.{key}": value for key, value in spec["options"].items()}}
@@ -211,6 +216,9 @@ def _differences(spec: Mapping[str, Any], options: Mapping[str, Any], settings: 
     for key in sorted({*there, *here} - set(NOT_COMPARED)):
         if not _same(_plain(there.get(key)), _plain(here.get(key))):
             found.append(f"{key} was {there.get(key)} there and is {here.get(key)} here")
+    few = ["all patients" if n is None else f"at most {n} patients" for n in (spec.get("patients"), patients)]
+    if few[0] != few[1]:
+        found.append(f"{few[0]} trained there and {few[1]} here")
     return found
 
 

@@ -40,6 +40,7 @@ class Question:
         found: what a benchmark found elsewhere (`found_elsewhere`), or None.
         trust: the network may be an import path.
         command: for the card.
+        patients: at most that many train, over all sites together; None: all.
     """
 
     study: Study
@@ -52,6 +53,7 @@ class Question:
     found: dict[str, Any] | None
     trust: bool
     command: str
+    patients: int | None = None
 
     def plain(self, development: Development) -> dict[str, Any]:
         """All that decides which model it is; a benchmark does not."""
@@ -63,6 +65,7 @@ class Question:
             "selection": self.selection,
             "settings": self.settings.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT)),
             "data": development.sha256,
+            **({} if self.patients is None else {"patients": self.patients}),
         }
         plain: dict[str, Any] = json.loads(json.dumps(found))
         return plain
@@ -81,6 +84,7 @@ def ask(
     allow_outside: bool = False,
     trust: bool = False,
     cache: Path | str | None = None,
+    patients: int | None = None,
     command: str = "",
 ) -> Question:
     """Check all that can be checked without reading images.
@@ -97,11 +101,12 @@ def ask(
         allow_outside: take paths that leave the study's folder.
         trust: the network may be an import path, `package.module:Class`, whose code is run.
         cache: folder of decoded cases; None for the user's.
+        patients: at most that many train, over all sites together; None for all.
         command: for the card.
 
     Raises:
         SettingsError: an unknown method, setting, option or selection; a network that is not for this task, or an
-            import path without `trust`; a method that needs a target site.
+            import path without `trust`; a method that needs a target site; fewer than one patient.
         StudyError: no sound study.
         RunError: no benchmark, or one of something else.
     """
@@ -111,6 +116,8 @@ def ask(
     require_loggers(settings.loggers)
     if selection not in SELECTIONS:
         raise SettingsError(f"--selection: found {selection!r}, wanted one of: {', '.join(SELECTIONS)}")
+    if patients is not None and patients < 1:
+        raise SettingsError(f"--patients: found {patients}, wanted at least 1 training patient")
     idle = sorted(set(options) - {method})
     if idle:
         raise SettingsError(f"options were given for method {idle[0]!r}, but the method is {method}")
@@ -127,8 +134,9 @@ def ask(
     _check_imports(method, own, trust)
     found = None
     if benchmark is not None:
-        found = found_elsewhere(Path(benchmark), opened, method, own, settings.model_dump(mode="json"), selection)
-    return Question(opened, Cache(folder), method, own, settings, seed, selection, found, trust, command)
+        plain = settings.model_dump(mode="json")
+        found = found_elsewhere(Path(benchmark), opened, method, own, plain, selection, patients=patients)
+    return Question(opened, Cache(folder), method, own, settings, seed, selection, found, trust, command, patients)
 
 
 def difference(found: Mapping[str, Any], asked: Mapping[str, Any]) -> str | None:

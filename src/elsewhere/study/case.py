@@ -104,8 +104,8 @@ class Split:
 
     Attributes:
         train, validation, calibration, test: `test` is the in-domain test ("home").
-        left_out: development cases whose patient also appears at the held-out site.
-        notes: one sentence for each site that was too small for four parts.
+        left_out: development cases whose patient also appears at the held-out site, or is not among the few that train.
+        notes: one sentence for each site that was too small for four parts, and on how few train.
     """
 
     train: tuple[str, ...]

@@ -13,7 +13,6 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from functools import cached_property
 from typing import Any
 
@@ -25,6 +24,7 @@ from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Fold, Picture, Split, StoredCase
 from elsewhere.study.decode import Schema, where
 from elsewhere.study.entry import Entry
+from elsewhere.study.few_shot import keep_few
 from elsewhere.study.grey import fits_as_grey
 from elsewhere.study.held_out import HeldOut, model_sha256
 from elsewhere.study.preprocessing import Fingerprint, Preprocessing, chosen, decide, take_fingerprint
@@ -57,14 +57,14 @@ def seal(
         seed: of the split.
         cache: where decoded cases are kept.
         size, spacing, intensity, patch_size: instead of what `study.yaml` says or the fingerprint suggests.
-        patients: at most that many training patients of each site (few-shot); the same ones for every method.
+        patients: at most that many training patients, over all development sites together (`few_shot`).
 
     Raises:
         StudyError: nothing to train on, or a training case that cannot be read.
         SealError: the split has a held-out case or patient in it (a bug).
     """
     held_out_ids = held_out_cases(study, fold, seed)
-    parts = _fewer(study, split(study, fold, seed), patients)
+    parts = keep_few(study, split(study, fold, seed), patients, seed)
     _require_apart(study, [case_id for role in ROLES for case_id in getattr(parts, role)], held_out_ids)
     development = _develop(
         study, parts, seed, cache, size=size, spacing=spacing, intensity=intensity, patch_size=patch_size
@@ -84,6 +84,7 @@ def develop_all(
     spacing: float | Sequence[float] | None = None,
     intensity: str | None = None,
     patch_size: int | Sequence[int] | None = None,
+    patients: int | None = None,
 ) -> Development:
     """Develop on all sites, with none held out: for the final model, of which nothing can be known elsewhere.
 
@@ -94,12 +95,12 @@ def develop_all(
         study: opened; roles of sites in its `study.yaml` are for benchmarks and say nothing here.
         seed: of the split.
         cache: where decoded cases are kept.
-        size, spacing, intensity, patch_size: as for `seal`.
+        size, spacing, intensity, patch_size, patients: as for `seal`.
 
     Raises:
         StudyError: nothing to train on, or a training case that cannot be read.
     """
-    parts = split(study, Fold(()), seed)
+    parts = keep_few(study, split(study, Fold(()), seed), patients, seed)
     return _develop(study, parts, seed, cache, size=size, spacing=spacing, intensity=intensity, patch_size=patch_size)
 
 
@@ -260,23 +261,6 @@ def _require_apart(study: Study, development: Sequence[str], held_out: Sequence[
     both |= {i for i in development if study.by_id[i].patient in patients}
     if both:
         raise SealError(f"the split puts a held-out case or patient into development: {', '.join(sorted(both)[:5])}")
-
-
-def _fewer(study: Study, parts: Split, patients: int | None) -> Split:
-    """Keep at most `patients` training patients of each site, in an order that depends on the split alone."""
-    if patients is None:
-        return parts
-    if patients < 1:
-        raise StudyError(f"patients is {patients}; wanted at least 1 training patient a site")
-    kept: set[tuple[str, str]] = set()
-    by_site: dict[str, set[str]] = {}
-    for case in (study.by_id[i] for i in parts.train):
-        by_site.setdefault(case.site, set()).add(case.patient)
-    for site, names in by_site.items():
-        shuffled = sorted(names, key=lambda name: hashlib.sha256(f"{site}\n{name}".encode()).digest())
-        kept |= {(site, name) for name in shuffled[:patients]}
-    train = tuple(i for i in parts.train if (study.by_id[i].site, study.by_id[i].patient) in kept)
-    return replace(parts, train=train)
 
 
 def _fingerprint(store: Store, train: Sequence[str], task: str) -> Fingerprint:

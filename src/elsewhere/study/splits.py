@@ -90,7 +90,7 @@ def split(study: Study, fold: Fold, seed: int) -> Split:
     by_site: dict[str, list[Case]] = {}
     for case in sides.development:
         by_site.setdefault(case.site, []).append(case)
-    strata = _strata(study, sides.development)
+    strata = strata_of(study, sides.development)
     roles = study.config.roles if _is_protocol(study, fold) else None
     fractions = dict(FRACTIONS if fold.part is None else REFERENCE_FRACTIONS)
     assigned: dict[str, str] = {}
@@ -176,7 +176,7 @@ def _divide(study: Study, fold: Fold, seed: int) -> _Sides:
     counts = {"evaluated": max(1, round(len(shared) * EVALUATED_OF_SHARED))}
     counts["development"] = len(shared) - counts["evaluated"]
     # Without the seed: every seed is evaluated on the same people.
-    side = _deal(sorted(shared), counts, _strata(study, held_out), "sides", {})
+    side = _deal(sorted(shared), counts, strata_of(study, held_out), "sides", {})
     evaluated = {patient for patient in there if side.get(patient) != "development"}
     note = (
         f"{len(shared)} of the {len(here)} development patients are also at {fold.name}: they are divided, "
@@ -201,7 +201,7 @@ def _divide_reference(study: Study, fold: Fold, seed: int, cases: list[Case]) ->
             "patients; wanted at least 2 groups, and a patient for each"
         )
     counts = {str(group): (len(patients) + k - 1 - group) // k for group in range(k)}
-    groups = _deal(patients, counts, _strata(study, cases, by_site=len(fold.held_out) > 1), f"reference {seed}", {})
+    groups = _deal(patients, counts, strata_of(study, cases, by_site=len(fold.held_out) > 1), f"reference {seed}", {})
     return _Sides(
         [case for case in cases if groups[case.patient] != str(i)],
         [case for case in cases if groups[case.patient] == str(i)],
@@ -226,7 +226,7 @@ def _deal(
     Patients are lined up stratum by stratum, in the order of their hash, and each goes to the part that is furthest
     behind its share of the line so far; so the totals are exact, and so within one or two are the shares of a stratum.
     """
-    line = sorted(patients, key=lambda patient: (strata.get(patient, ""), _hash(salt, patient)))
+    line = sorted(patients, key=lambda patient: (strata.get(patient, ""), hashed(salt, patient)))
     dealt = {patient: given[patient] for patient in line if patient in given}
     taken = Counter(dealt.values())
     waiting = [patient for patient in line if patient not in given]
@@ -242,7 +242,7 @@ def _deal(
     return dealt
 
 
-def _strata(study: Study, cases: Iterable[Case], by_site: bool = False) -> dict[str, str]:
+def strata_of(study: Study, cases: Iterable[Case], by_site: bool = False) -> dict[str, str]:
     """What should be spread evenly over the parts: for classification the class, of a patient with several the rarest.
 
     In a reference fold over several sites the site, too.
@@ -317,5 +317,6 @@ def _require_development(study: Study, fold: Fold) -> None:
         )
 
 
-def _hash(salt: str, patient: str) -> bytes:
-    return hashlib.sha256(f"{salt}\n{patient}".encode("utf-8", "surrogateescape")).digest()
+def hashed(salt: str, name: str) -> bytes:
+    """Where a patient or a site comes in the order of a salt."""
+    return hashlib.sha256(f"{salt}\n{name}".encode("utf-8", "surrogateescape")).digest()

@@ -7,6 +7,7 @@ from typing import Any
 
 from elsewhere.benchmark.display import clock
 from elsewhere.benchmark.loading import Loaded, Run
+from elsewhere.benchmark.spec import few_patients, few_patients_said
 from elsewhere.report.blocks import Block, Cell, Facts, Heading, Row, Section, Table, Text
 
 TITLE = "What was run"
@@ -26,6 +27,9 @@ def section(loaded: Loaded, name: str = "runs") -> Section:
         if any(run.spec.variant for run in runs):
             names = ", ".join(dict.fromkeys(run.spec.method_title for run in runs))
             facts.insert(1, ("methods", f"{names}; in brackets what is trained under a name of the question's own"))
+    few = few_patients(run.spec for run in runs)
+    if few is not None:
+        facts.insert(1, ("training patients", few_patients_said(few)))
     command = str(question.get("command", ""))
     if not command:
         facts.append(("command", "none: it was started from Python"))
