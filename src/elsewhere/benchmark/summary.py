@@ -30,6 +30,8 @@ Patients = Mapping[tuple[str, str], set[str]]
 
 METRIC_NAMES = NAMES
 
+STAMP = "[bold red]ORACLE[/bold red]"
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -231,23 +233,31 @@ def _caption(
 
 
 def print_summary(console: Console, summaries: Sequence[Summary]) -> None:
-    """Print each table with its caption."""
-    for summary in summaries:
-        oracle = " [bold red]ORACLE[/bold red]" if summary.selection == ORACLE else ""
-        title = f"{escape(summary.study)}: {METRIC_NAMES.get(summary.metric, summary.metric)}, held out{oracle}"
-        table = Table(title=title, title_justify="left", caption_justify="left", title_style="bold")
-        table.add_column("method", no_wrap=True)
-        several = len(summary.held_out) > 1
-        for name in [*summary.held_out, *(["mean"] if several else []), "home"]:
-            table.add_column(escape(name), justify="right")
-        for row in summary.rows:
-            cells = [row.cells.get(site) for site in summary.held_out] + ([row.mean] if several else []) + [row.home]
-            # Wide consoles have value and interval side by side, narrow ones below each other.
-            gap = " " if console.width >= 20 + 24 * len(cells) else "\n"
-            texts = ("-" if cell is None else escape(cell.text().replace(" ", gap, 1)) for cell in cells)
-            stamps = "".join(f"\n[dim]{escape(stamp)}[/dim]" for stamp in row.stamps)
-            table.add_row(escape(row.method) + stamps, *texts)
-        console.print()
-        console.print(table)
-        for line in (*summary.caption, *summary.missing):
-            console.print(f"[dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)
+    """Print the table with its captions; several selection rules side by side, a row for each method and rule."""
+    if not summaries:
+        return
+    first, ruled = summaries[0], len(summaries) > 1
+    sites = tuple(dict.fromkeys(site for summary in summaries for site in summary.held_out))
+    several = len(sites) > 1
+    stamp = "" if ruled or first.selection != ORACLE else f" {STAMP}"
+    title = f"{escape(first.study)}: {METRIC_NAMES.get(first.metric, first.metric)}, held out{stamp}"
+    table = Table(title=title, title_justify="left", caption_justify="left", title_style="bold")
+    table.add_column("method", no_wrap=True)
+    if ruled:
+        table.add_column("selection", no_wrap=True)
+    for name in [*sites, *(["mean"] if several else []), "home"]:
+        table.add_column(escape(name), justify="right")
+    methods = list(dict.fromkeys(row.method for summary in summaries for row in summary.rows))
+    both = [(summary, row) for summary in summaries for row in summary.rows]
+    for summary, row in sorted(both, key=lambda one: methods.index(one[1].method)):
+        cells = [row.cells.get(site) for site in sites] + ([row.mean] if several else []) + [row.home]
+        # Wide consoles have value and interval side by side, narrow ones below each other.
+        gap = " " if console.width >= 20 + 12 * ruled + 24 * len(cells) else "\n"
+        texts = ("-" if cell is None else escape(cell.text().replace(" ", gap, 1)) for cell in cells)
+        stamps = "".join(f"\n[dim]{escape(stamp)}[/dim]" for stamp in row.stamps)
+        rule = [STAMP if summary.selection == ORACLE else summary.selection] * ruled
+        table.add_row(escape(row.method) + stamps, *rule, *texts)
+    console.print()
+    console.print(table)
+    for line in dict.fromkeys(line for summary in summaries for line in (*summary.caption, *summary.missing)):
+        console.print(f"[dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)

@@ -12,6 +12,7 @@ from elsewhere.benchmark.spec import ORACLE
 from elsewhere.evidence.findings import Findings
 from elsewhere.report.blocks import Section
 from elsewhere.report.sections import (
+    ablation,
     calibration,
     cases,
     comparisons,
@@ -20,6 +21,7 @@ from elsewhere.report.sections import (
     examples,
     home,
     local,
+    rules,
     runs,
     scores,
     subgroups,
@@ -95,10 +97,13 @@ def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None 
     for number, view in enumerate(views):
         end = "" if number == 0 else f"-{view.findings.selection}"
         sections.append(scores.section(view, f"scores{end}"))
+        if number == 0 and len(views) > 1:
+            sections.append(rules.section(views))
         if not loaded.evaluation:
             sections.append(comparisons.section(view, f"comparisons{end}"))
-    view, found_local = views[0], local.section(loaded)
+    view, found_local, found_ablation = views[0], local.section(loaded), ablation.section(loaded, views[0])
     sections += [
+        *([found_ablation] if found_ablation is not None else []),
         cases.section(view),
         home.section(view),
         calibration.section(view),
