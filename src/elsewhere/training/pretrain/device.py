@@ -44,7 +44,7 @@ def check_bfloat16(device: torch.device, dims: int) -> None:
     if not error <= WORST:
         raise RunError(
             f"{describe_device(device)}: its bfloat16 {dims}D convolutions are wrong by {error:.2g} of the largest "
-            f"value (torch {torch.__version__}, cuDNN {torch.backends.cudnn.version()}); use precision=32-true, or "
+            f"value (torch {torch.__version__}, CUDA {torch.version.cuda}); use precision=32-true, or "
             "another torch"
         )
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from elsewhere.acquisition import Anatomy, Spatial, crop
@@ -137,7 +138,7 @@ def _files(paths: Sequence[Path]) -> list[Path]:
     return files
 
 
-def _read(path: Path, dims: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int64]]:
+def _read(path: Path, dims: int) -> NDArray[np.int64]:
     try:
         array, _ = decode_nifti(path)
     except StudyError:
@@ -150,7 +151,7 @@ def _read(path: Path, dims: int) -> np.ndarray[tuple[int, ...], np.dtype[np.int6
     array = array[0]
     if array.ndim < dims:
         raise StudyError(f"{path}: is one slice; label maps for 3D have several")
-    whole = array.astype(np.int64) if np.isfinite(array).all() else None
+    whole: NDArray[np.int64] | None = array.astype(np.int64) if np.isfinite(array).all() else None
     if whole is None or not np.array_equal(whole, array):
         raise StudyError(f"{path}: has values that are not whole numbers; wanted a label map")
     return whole

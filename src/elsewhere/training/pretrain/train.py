@@ -143,8 +143,15 @@ class _Run:
         validation = Pairs.make(dims, settings.size, held_out, settings.given)
         self.retrieval = Retrieval(validation, settings.validation, self._generator("validation"))
         with own_state(number(seed, "weights")):
-            words = {"norm": settings.norm, "pooling": settings.pooling, "upsampling": settings.upsampling}
-            self.network = FeatureUNet(dims, 1, settings.features, settings.width, settings.downs, **words).to(device)
+            self.network = FeatureUNet(
+                dims,
+                features=settings.features,
+                width=settings.width,
+                downs=settings.downs,
+                norm=settings.norm,
+                pooling=settings.pooling,
+                upsampling=settings.upsampling,
+            ).to(device)
             self.head = nn.Sequential(
                 nn.Linear(settings.features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, settings.projection)
             ).to(device)
@@ -217,7 +224,7 @@ class _Run:
         losses = self._losses(features.float(), labels, places)
         loss = settings.structure * losses["structure"] + settings.place * losses["place"]
         self.optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
         norm = nn.utils.clip_grad_norm_(parameters, settings.clip or math.inf)
         self._loss = float(loss.detach())

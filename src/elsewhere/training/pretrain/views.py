@@ -85,7 +85,7 @@ class Pairs:
         """
         labels = self._anatomies(batch, generator)
         clean = paint(labels.repeat(2, *[1] * self.dims), generator)
-        return self.scanner(clean, generator, overwrite=True).unflatten(0, (2, batch)), labels
+        return self.scanner(clean, generator, overwrite=True).view(2, batch, *clean.shape[1:]), labels
 
     def _anatomies(self, batch: int, generator: torch.Generator) -> Tensor:
         spatial = (self.size,) * self.dims

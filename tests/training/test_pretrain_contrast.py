@@ -1,0 +1,62 @@
+"""The losses against a slow re-derivation, and how voxels are sampled."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from elsewhere.training.pretrain.contrast import at_places, place_loss, sample_places, structure_loss
+from reference import pretrain_reference as reference
+
+
+def embedded(*shape: int, seed: int = 0) -> Tensor:
+    numbers = torch.randn(shape, generator=torch.Generator().manual_seed(seed), dtype=torch.float64)
+    return functional.normalize(numbers, dim=-1).requires_grad_()
+
+
+def test_the_structure_loss_is_that_of_the_paper() -> None:
+    voxels = embedded(1, 9, 5)
+    labels = [0, 3, 3, 0, 1, 3, 0, 7, 0]  # 1 and 7 stand alone
+    found = structure_loss(voxels, torch.tensor([labels]), 0.2)
+    right = reference.structure(voxels.detach()[0].numpy(), labels, 0.2)
+    assert float(found) == pytest.approx(right, rel=1e-12)
+    found.backward()  # type: ignore[no-untyped-call]
+    assert voxels.grad is not None
+    assert bool(torch.isfinite(voxels.grad).all())
+
+
+def test_anatomies_are_never_compared() -> None:
+    voxels, labels = embedded(2, 6, 4), torch.tensor([[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]])
+    each = [reference.structure(voxels.detach()[i].numpy(), labels[i].tolist(), 0.1) for i in range(2)]
+    assert float(structure_loss(voxels, labels, 0.1)) == pytest.approx(sum(each) / 2, rel=1e-12)
+
+
+def test_no_two_voxels_of_a_label_is_no_loss() -> None:
+    assert float(structure_loss(embedded(1, 3, 4), torch.tensor([[0, 1, 2]]), 0.1)) == 0.0
+
+
+def test_the_place_loss_counts_the_places_that_it_should() -> None:
+    first, second = embedded(1, 7, 5), embedded(1, 7, 5, seed=1)
+    counts = [True, True, False, True, False, True, True]
+    found = place_loss(first, second, 0.3, torch.tensor([counts]))
+    right = reference.place(first.detach()[0].numpy(), second.detach()[0].numpy(), 0.3, counts)
+    assert float(found) == pytest.approx(right, rel=1e-12)
+    assert float(place_loss(first, second, 0.3, torch.zeros(1, 7, dtype=torch.bool))) == 0.0
+
+
+def test_every_label_is_sampled_as_often_as_any_other() -> None:
+    labels = torch.zeros(1, 64, 64, dtype=torch.int64)
+    labels[:, :8, :8] = 5
+    places = sample_places(labels, 40, torch.Generator().manual_seed(0))[0]
+    assert len(places.unique()) == 40
+    assert 12 <= int((labels.flatten()[places] == 5).sum()) <= 28  # one in 64 voxels; about half of the sample
+
+
+def test_features_are_taken_at_the_sampled_voxels() -> None:
+    features = torch.arange(2 * 3 * 4 * 5).view(2, 3, 4, 5).float()
+    found = at_places(features, torch.tensor([[0, 7], [19, 6]]))
+    assert found.shape == (2, 2, 3)
+    assert torch.equal(found[0, 1], features[0, :, 1, 2])
+    assert torch.equal(found[1, 0], features[1, :, 3, 4])
