@@ -9,6 +9,9 @@ import torch
 from elsewhere.acquisition import BiasField, Curve, GaussianBlur, GaussianNoise, Invert, Resolution, Scanner
 from elsewhere.errors import SettingsError
 
+HOME = "home"
+"""The acquisition that a case came with."""
+
 SCANNER = "scanner"
 """The acquisition in which all mechanisms come together."""
 

@@ -15,6 +15,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional
 
+CHANCE = "chance"
+"""In the place of an extractor: what a representation that knows nothing would reach."""
+
 CONSTANT = 1e-5
 """A channel whose deviation is below this part of its mean does not change: what it does is rounding."""
 

@@ -15,6 +15,7 @@ from elsewhere.cli.export import export
 from elsewhere.cli.predict import predict
 from elsewhere.cli.pretrain import pretrain
 from elsewhere.cli.report import report
+from elsewhere.cli.stability import stability
 from elsewhere.cli.study import study_app
 from elsewhere.cli.train import train
 from elsewhere.errors import ElsewhereError
@@ -27,12 +28,12 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
-for command in (demo, methods, benchmark, train, report, predict, evaluate, export, pretrain, ablate):
+for command in (demo, methods, benchmark, train, report, predict, evaluate, export, pretrain, ablate, stability):
     app.command()(command)
 
 INTERRUPTED = 130
 
-MANY = ("--held-out", "--set", "--selection", "--column", "--local", "--subgroup", "--labels")
+MANY = ("--held-out", "--set", "--selection", "--column", "--local", "--subgroup", "--labels", "--sites")
 """Options that take several values: --held-out A B."""
 
 
