@@ -12,6 +12,7 @@ from elsewhere.cli.ablate import ablate
 from elsewhere.cli.benchmark import benchmark, demo, methods
 from elsewhere.cli.evaluate import evaluate
 from elsewhere.cli.export import export
+from elsewhere.cli.learning_curve import learning_curve
 from elsewhere.cli.predict import predict
 from elsewhere.cli.pretrain import pretrain
 from elsewhere.cli.report import report
@@ -28,7 +29,9 @@ app = typer.Typer(
     context_settings={"help_option_names": ["-h", "--help"]},
 )
 app.add_typer(study_app, name="study")
-for command in (demo, methods, benchmark, train, report, predict, evaluate, export, pretrain, ablate, stability):
+for command in (
+    demo, methods, benchmark, train, report, predict, evaluate, export, pretrain, ablate, stability, learning_curve,
+):  # fmt: skip
     app.command()(command)
 
 INTERRUPTED = 130
