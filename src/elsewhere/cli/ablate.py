@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from elsewhere.cli.benchmark import Selection
-from elsewhere.cli.options import AllowOutside, SiteColumn, StudyArgument
+from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
 
 
 def ablate(
@@ -39,6 +39,7 @@ def ablate(
     selection: Annotated[
         list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")
     ] = None,
+    patients: Patients = None,
     reference: Annotated[
         bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
     ] = False,
@@ -67,5 +68,6 @@ def ablate(
         ray=ray,
         site_column=site_column,
         allow_outside=allow_outside,
+        patients=patients,
     )
     raise typer.Exit(code)
