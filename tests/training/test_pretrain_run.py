@@ -15,7 +15,7 @@ from elsewhere.cli.app import main
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.networks.stable import build
 from elsewhere.training.pretrain import Pretrained, parse, pretrain
-from elsewhere.training.pretrain import train as module
+from elsewhere.training.pretrain.loop import PretrainLoop
 from elsewhere.training.state import Progress
 
 SMALL = [
@@ -79,7 +79,7 @@ def test_killed_and_repeated_it_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
     small(whole)
 
-    original = module._Run._step
+    original = PretrainLoop._step
     made: list[int] = []
 
     def counted(self: Any) -> dict[str, float]:
@@ -88,7 +88,7 @@ def test_killed_and_repeated_it_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
             raise KeyboardInterrupt
         return original(self)
 
-    monkeypatch.setattr(module._Run, "_step", counted)
+    monkeypatch.setattr(PretrainLoop, "_step", counted)
     with pytest.raises(KeyboardInterrupt):
         small(broken)
     assert not broken.exists()

@@ -3,8 +3,33 @@
 from __future__ import annotations
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
+
+
+def losses_of(
+    features: Tensor, labels: Tensor, places: Tensor, head: nn.Module, temperature: float
+) -> dict[str, Tensor]:
+    """Both terms, "structure" and "place".
+
+    Features are normalised as a network gets them. Structures are compared behind a projection head, places right on
+    the features, since that is how these are used.
+
+    Args:
+        features: (2 B, F, *spatial), of the first views, then of the second ones.
+        labels: (B, *spatial), 0 for background.
+        places: (B, N) flat indices of the voxels that are compared.
+        head: F numbers to E.
+        temperature: of both.
+    """
+    sampled = at_places(functional.instance_norm(features), places.repeat(2, 1))
+    first, second = functional.normalize(sampled, dim=2).chunk(2)
+    projected = torch.cat(functional.normalize(head(sampled), dim=2).chunk(2), 1)
+    seen = labels.flatten(1).gather(1, places)
+    return {
+        "structure": structure_loss(projected, seen.repeat(1, 2), temperature),
+        "place": place_loss(first, second, temperature, seen > 0),
+    }
 
 
 def structure_loss(embedded: Tensor, labels: Tensor, temperature: float) -> Tensor:
