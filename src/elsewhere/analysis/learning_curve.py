@@ -105,8 +105,8 @@ def run_learning_curve(
     failed = 0
     for number, size in enumerate(patients):
         folder = folder_of(out, size)
-        title = f"{number + 1} of {len(patients)}: {_named(size)} training patients, in {folder}"
-        console.rule(escape(title), align="left")
+        title = f"{number + 1} of {len(patients)}: {_named(size)} training {'patient' if size == 1 else 'patients'}"
+        console.rule(escape(f"{title}, in {folder}"), align="left")
         failed |= run_benchmark(study, out=folder, methods=methods, patients=size, console=console, **question)
         console.print()
     keep = {key: question[key] for key in ("site_column", "allow_outside") if key in question}

@@ -104,16 +104,15 @@ def _warnings(benchmarks: dict[str, Loaded]) -> list[str]:
 def _answer(shown: pd.DataFrame, metric: str) -> str:
     """What the first and the last number of patients give at the held-out sites, by the first rule."""
     found = _over_folds(shown[(shown["split"] == HELD_OUT) & (shown["selection"] == shown["selection"].iloc[0])])
-    sizes = list(sizes_of(shown))
+    names = sizes_of(shown)
     told = []
-    for method in dict.fromkeys(found["method"]):
-        least, most = (_value(found[found["method"] == method], size) for size in (sizes[0], sizes[-1]))
-        told.append(f"{method} {number(least[0], 2)} and {number(most[0], 2)}")
-    few, many = ("all training patients" if size == ALL else f"{size} of them" for size in (sizes[-1], sizes[0]))
-    name = NAMES.get(metric, metric)
-    if len(sizes) == 1:
-        return f"{name} at the held-out sites with {few}: {'; '.join(line.split(' and ')[0] for line in told)}."
-    return f"{name} at the held-out sites, with {many} and with {few}: {'; '.join(told)}."
+    for size in dict.fromkeys((*list(names)[:1], *list(names)[-1:])):
+        scores = [
+            f"{method} {number(_value(found[found['method'] == method], size)[0], 2)}"
+            for method in dict.fromkeys(found["method"])
+        ]
+        told.append(f"with {names[size]} training {'patient' if size == '1' else 'patients'}: {', '.join(scores)}")
+    return f"{NAMES[metric]} at the held-out sites {'; '.join(told)}."
 
 
 def _over_folds(shown: pd.DataFrame) -> pd.DataFrame:
