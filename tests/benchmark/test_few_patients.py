@@ -45,7 +45,7 @@ def test_few_patients_train_and_everybody_else_is_judged_as_ever(bench: Bench, s
     (full,) = bench.runs()
     assert bench(study, patients=3, reference=True) == 0
     assert "patients  few-shot: at most 3 patients train" in bench.said
-    assert "few-shot: 3 of 8 training patients train (B " in bench.said
+    assert "few-shot: 3 of 6 training patients train (B " in bench.said
     plan = json.loads((bench.out / "plan.json").read_text())
     assert plan["patients"] == 3
     assert [run["spec"]["patients"] for run in plan["runs"]] == [3, None, None, None]
@@ -64,7 +64,7 @@ def test_few_patients_train_and_everybody_else_is_judged_as_ever(bench: Bench, s
 
 def test_more_patients_than_there_are(bench: Bench, study: Path) -> None:
     assert bench(study, patients=100) == 0
-    assert "note A held out: few-shot: 100 training patients were asked for and there are 8: all of them train" in (
+    assert "note A held out: few-shot: 100 training patients were asked for and there are 6: all of them train" in (
         bench.said
     )
 

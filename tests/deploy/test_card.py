@@ -376,6 +376,35 @@ def test_what_was_not_as_in_this_training_is_said(tmp_path: Path) -> None:
     assert look(folder)["differences"] == ["cases of the study: 1 of the benchmark's are gone, 1 are new"]
 
 
+def test_a_method_under_labels_is_found_by_its_options(tmp_path: Path) -> None:
+    """`strong=vrex` and `vrex` with its defaults, in one benchmark: the card has the row of the model's own options."""
+    folder = benchmark(tmp_path / "bench")
+    plan = json.loads((folder / "plan.json").read_text())
+    strong = [json.loads(json.dumps(run)) for run in plan["runs"] if run["spec"]["method"] == "vrex"]
+    for run in strong:
+        run["spec"] |= {"method": "strong", "trained_as": "vrex", "options": {"weight": 9.0}}
+    plan["runs"] += strong
+    (folder / "plan.json").write_text(json.dumps(plan))
+    table = pd.read_csv(folder / "results.csv")
+    rows = table[table.method == "vrex"].assign(method="strong", value=lambda t: t.value + 0.1)
+    pd.concat([table, rows]).to_csv(folder / "results.csv", index=False)
+
+    def value(weight: float) -> tuple[float, list[str]]:
+        found = found_elsewhere(folder, study(), "vrex", {"weight": weight}, SETTINGS, "source-val")
+        return found["rows"][0]["value"], found["differences"]
+
+    plain, differences = value(1.0)
+    assert differences == []
+    assert value(9.0) == (pytest.approx(plain + 0.1), [])
+    assert value(5.0) == (plain, ["vrex.weight was 1.0 there and is 5.0 here"])
+
+
+def test_another_number_of_training_patients_is_said(tmp_path: Path) -> None:
+    folder = benchmark(tmp_path / "bench")
+    found = found_elsewhere(folder, study(), "erm", {}, SETTINGS, "source-val", patients=5)
+    assert found["differences"] == ["all patients trained there and at most 5 patients here"]
+
+
 def test_preprocessing_that_study_yaml_has_changed_since_is_said(tmp_path: Path) -> None:
     folder = benchmark(tmp_path / "bench")
     (folder / "study.yaml").write_text("name: nodules\nintensity: none\npatch_size: [128, 128]\n")

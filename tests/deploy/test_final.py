@@ -239,6 +239,22 @@ def test_the_better_model_on_the_validation_patients_is_the_one(finished: Path) 
     assert scores[config["step"]] == max(scores.values())
 
 
+def test_few_patients_train_and_the_card_says_how_many(studies: Path, tmp_path: Path) -> None:
+    heard = Listener()
+    model = load(make(studies / "discs", tmp_path / "MODEL", patients=3, listener=heard).folder, device="cpu")
+    whole = developed(open_study(studies / "discs"))
+    there = len({case.patient for case in whole.role("train")})
+    note = next(line for line in heard.said if line.startswith("few-shot"))
+    assert note.startswith(f"few-shot: 3 of {there} training patients train (")
+    assert note in model.card
+    assert "on 3 patients of" in model.card
+    assert model.config["question"]["patients"] == 3
+    parts = model.config["data"]["sites"].values()
+    assert sum(roles["test"]["patients"] for roles in parts) == len({case.patient for case in whole.role("test")})
+    with pytest.raises(RunError, match=r"patients=3, now None"):
+        make(studies / "discs", tmp_path / "MODEL")
+
+
 def test_a_classification_from_end_to_end(studies: Path, tmp_path: Path) -> None:
     made = make(studies / "classified", tmp_path / "MODEL", selection="last")
     model, study = load(made.folder, device="cpu"), open_study(studies / "classified")
@@ -451,6 +467,7 @@ def test_a_network_of_one_s_own_is_trained_where_it_is_trusted(own_network: str,
         ({"changes": ["vrex.weight=1"]}, "options were given for method 'vrex', but the method is erm"),
         ({"changes": ["network=densenet121"]}, "network densenet121 is not for segmentation in 2D"),
         ({"changes": ["network_options.chanels=[4]"]}, "chanels"),
+        ({"patients": 0}, "--patients: found 0, wanted at least 1 training patient"),
         ({"selection": "oracle"}, "--selection: found 'oracle', wanted one of: source-val, last"),
     ],
 )
