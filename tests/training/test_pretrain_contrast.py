@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elsewhere.training.pretrain.contrast import at_places, place_loss, sample_places, structure_loss
+from elsewhere.training.pretrain.contrast import alike_loss, at_places, place_loss, sample_places, structure_loss
 from reference import pretrain_reference as reference
 
 
@@ -44,6 +45,15 @@ def test_the_place_loss_counts_the_places_that_it_should() -> None:
     right = reference.place(first.detach()[0].numpy(), second.detach()[0].numpy(), 0.3, counts)
     assert float(found) == pytest.approx(right, rel=1e-12)
     assert float(place_loss(first, second, 0.3, torch.zeros(1, 7, dtype=torch.bool))) == 0.0
+
+
+def test_channels_are_compared_with_themselves() -> None:
+    features = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
+    features[2:] += features[:2]
+    first, second = features.flatten(2).double().numpy().reshape(2, 2, 3, 30)
+    right = np.mean([np.corrcoef(first[b, c], second[b, c])[0, 1] for b in range(2) for c in range(3)])
+    found = alike_loss(functional.instance_norm(features.double(), eps=0))
+    assert float(found) == pytest.approx(1 - right, rel=1e-9)
 
 
 def test_every_label_is_sampled_as_often_as_any_other() -> None:

@@ -59,7 +59,7 @@ def test_a_short_one_gives_an_extractor_with_a_card(tmp_path: Path, dims: int) -
     with (tmp_path / "mine.pretrain" / "log.csv").open() as log:
         rows = list(csv.DictReader(log))
     assert [row["step"] for row in rows if row["name"] == "loss"] == ["1", "2", "3"]
-    assert {row["name"] for row in rows} == {"loss", "structure", "place", "seconds", "found_again"}
+    assert {row["name"] for row in rows} == {"loss", "structure", "place", "alike", "seconds", "found_again"}
     assert [row["step"] for row in rows if row["name"] == "found_again"] == ["2", "3"]
     assert seen[-1].step == seen[-1].total == 3
     assert not small(out, dims, 3).fresh

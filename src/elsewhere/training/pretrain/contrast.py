@@ -10,25 +10,27 @@ from torch.nn import functional
 def losses_of(
     features: Tensor, labels: Tensor, places: Tensor, head: nn.Module, temperature: float
 ) -> dict[str, Tensor]:
-    """Both terms, "structure" and "place".
+    """The terms "structure", "place" and "alike".
 
-    Features are normalised as a network gets them. Structures are compared behind a projection head, places right on
-    the features, since that is how these are used.
+    Features are normalised as a network gets them. Structures are compared behind a projection head, the others are
+    right on the features, since that is how these are used.
 
     Args:
         features: (2 B, F, *spatial), of the first views, then of the second ones.
         labels: (B, *spatial), 0 for background.
         places: (B, N) flat indices of the voxels that are compared.
         head: F numbers to E.
-        temperature: of both.
+        temperature: of the contrasts.
     """
-    sampled = at_places(functional.instance_norm(features), places.repeat(2, 1))
+    features = functional.instance_norm(features)
+    sampled = at_places(features, places.repeat(2, 1))
     first, second = functional.normalize(sampled, dim=2).chunk(2)
     projected = torch.cat(functional.normalize(head(sampled), dim=2).chunk(2), 1)
     seen = labels.flatten(1).gather(1, places)
     return {
         "structure": structure_loss(projected, seen.repeat(1, 2), temperature),
         "place": place_loss(first, second, temperature, seen > 0),
+        "alike": alike_loss(features),
     }
 
 
@@ -74,6 +76,19 @@ def place_loss(first: Tensor, second: Tensor, temperature: float, counts: Tensor
     each = functional.cross_entropy(alike, right, reduction="none")
     each = each + functional.cross_entropy(alike.mT, right, reduction="none")
     return (each * counts).sum() / (2 * counts.sum()).clamp_min(1)
+
+
+def alike_loss(features: Tensor) -> Tensor:
+    """1 - the correlation of each channel with itself in the other view, the mean over channels and anatomies.
+
+    Under channel dropout a channel is used alone, so each has to stay by itself; a contrast of whole vectors does not
+    ask for that. What keeps channels from becoming all the same is the contrast of places.
+
+    Args:
+        features: (2 B, F, *spatial), each channel of mean 0 and variance 1 over space.
+    """
+    first, second = features.flatten(2).chunk(2)
+    return 1 - (first * second).mean()
 
 
 def sample_places(labels: Tensor, number: int, generator: torch.Generator) -> Tensor:

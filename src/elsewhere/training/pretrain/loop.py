@@ -180,7 +180,8 @@ class PretrainLoop:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
             features = self.forward(_scaled(images.flatten(0, 1)))
         losses = losses_of(features.float(), labels, places, self.head, settings.temperature)
-        loss = settings.structure * losses["structure"] + settings.place * losses["place"]
+        terms = ("structure", settings.structure), ("place", settings.place), ("alike", settings.alike)
+        loss = torch.stack([weight * losses[name] for name, weight in terms]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         parameters = [p for group in self.optimizer.param_groups for p in group["params"]]

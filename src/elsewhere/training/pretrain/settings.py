@@ -24,6 +24,7 @@ class PretrainSettings(BaseModel):
         temperature: of both terms of the loss.
         structure: weight of the supervised contrast between structures (same label = positive).
         place: weight of the contrast between places (the same voxel in the other view = positive).
+        alike: weight of 1 - the correlation of each feature channel between the views.
         projection: numbers that the projection head of the structure term gives for a voxel; the head is not kept.
         given: share of the anatomies that come from label maps, where there are any.
         learning_rate: of AdamW, at its highest; cosine to 0 after a linear warm-up.
@@ -52,6 +53,7 @@ class PretrainSettings(BaseModel):
     temperature: float = Field(0.1, gt=0, allow_inf_nan=False)
     structure: float = Field(1.0, ge=0, allow_inf_nan=False)
     place: float = Field(1.0, ge=0, allow_inf_nan=False)
+    alike: float = Field(1.0, ge=0, allow_inf_nan=False)
     projection: int = Field(32, ge=1)
     given: float = Field(0.5, ge=0, le=1)
     learning_rate: float = Field(2e-3, gt=0, allow_inf_nan=False)

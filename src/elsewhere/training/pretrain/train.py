@@ -122,6 +122,6 @@ def _data(maps: CutMaps | None, settings: PretrainSettings) -> str:
         return "Random ensembles of shapes, drawn on the fly by `elsewhere.acquisition`; no image of anybody."
     return (
         f"{1 - settings.given:.0%} random ensembles of shapes and {settings.given:.0%} pieces of {len(maps.maps)} "
-        f"given label maps with {len(maps.names) - 1} structures (digest {digest(maps)}), turned and bent, drawn on the fly "
-        "by `elsewhere.acquisition`; no image of anybody."
+        f"given label maps with {len(maps.names) - 1} structures (digest {digest(maps)}), turned and bent; drawn on "
+        "the fly by `elsewhere.acquisition`; no image of anybody."
     )
