@@ -107,8 +107,8 @@ def test_the_report_has_a_section_where_the_files_are(done: tuple[Path, str]) ->
     for words in ("image alone", "features alone, no dropout", "channels dropped with p = 0.5"):
         assert words in section
     bars = section.count('<line class="bar ')
-    # 12 features, at home and elsewhere; beside the image and all of them together for the variant that has both.
-    assert bars == 2 * 12 + 2 * (12 + 2)
+    # 4 features, at home and elsewhere; beside the image and all of them together for the variant that has both.
+    assert bars == 2 * 4 + 2 * (4 + 2)
     assert section.count('class="bar pale') == bars // 2
     (out / "sensitivity.csv").rename(out / "kept")
     page = write_report(out).read_text(encoding="utf-8")

@@ -103,5 +103,5 @@ def test_features_are_extracted_once_for_all_that_is_run_together(monkeypatch: p
 
 def test_a_network_of_other_channels_is_named() -> None:
     made = model()
-    with pytest.raises(ModelError, match="takes 13 channels, and 4 of them have a name"):
-        list(answers(made, case(0), torch.ones(1, 4), overlap=0.5, device=CPU))
+    with pytest.raises(ModelError, match="takes 5 channels, and 3 of them have a name"):
+        list(answers(made, case(0), torch.ones(1, 3), overlap=0.5, device=CPU))
