@@ -16,6 +16,7 @@ from elsewhere import networks
 from elsewhere.deploy.features import FeatureTap, input_names, input_statistics, input_tolerance
 from elsewhere.deploy.predictor import Predictor
 from elsewhere.methods.erm import ERM
+from elsewhere.networks import stable
 from elsewhere.study.case import Geometry, StoredCase
 from elsewhere.study.held_out import model_sha256
 
@@ -140,6 +141,17 @@ def test_a_submodule_called_features_is_no_offer() -> None:
     model = deployed("densenet121")
     assert isinstance(model.method.network.features, nn.Module)
     assert FeatureTap(model, "classification")._offered is None
+
+
+def test_the_layers_of_a_frozen_extractor_are_not_heard() -> None:
+    """Its bottleneck is wider than the network's; the network's is heard all the same."""
+    extractor = stable.wrap(stable.FeatureUNet(2, 1, features=2, width=32, downs=3), 2, multiple=8)
+    trained = nn.Sequential(nn.Conv2d(2, 4, 1), nn.Conv2d(4, 3, 1))
+    model = nn.Sequential(extractor, trained).eval()
+    images = image(2)
+    with torch.inference_mode():
+        wanted = trained[0](extractor(images)).mean(dim=(2, 3))
+    assert_allclose(heard(model, "segmentation", images), wanted, atol=1e-5)
 
 
 class Brighter(nn.Module):

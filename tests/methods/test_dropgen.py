@@ -66,6 +66,19 @@ def test_the_images_channels_may_be_kept() -> None:
     assert float((make(drop_image=True).dropout.kept(batch.image.expand(-1, 5, -1, -1))[:, 0] != 0).float().mean()) < 1
 
 
+def test_the_image_may_have_a_probability_of_its_own() -> None:
+    dropout = make(p=0.25, p_image=0.9).dropout
+    kept = torch.cat([dropout.kept(torch.zeros(6, 5), torch.Generator().manual_seed(n)) for n in range(100)])
+    # 600 draws: standard deviation 0.012 and, of the 2400 of the features, 0.009
+    assert 0.06 < float((kept[:, 0] != 0).float().mean()) < 0.14
+    assert 0.71 < float((kept[:, 1:] != 0).float().mean()) < 0.79
+    torch.testing.assert_close(kept[:, 0].max(), torch.tensor(10.0))
+    with pytest.raises(SettingsError, match="p_image=0.9 .* drop_image=false keeps the image"):
+        make(p_image=0.9, drop_image=False)
+    with pytest.raises(SettingsError, match="p_image=0.9 .* image=false leaves no image"):
+        make(p_image=0.9, image=False)
+
+
 def test_nothing_is_dropped_when_deployed_and_the_loss_drops() -> None:
     method, batch = make(p=0.5), make_batch("segmentation", 2)
     assert torch.equal(method.dropout.eval()(batch.image), batch.image)
@@ -108,12 +121,17 @@ def test_a_saved_model_needs_no_file_of_weights(tmp_path: Path) -> None:
     assert torch.equal(again.eval()(image), method(image))
 
 
-def test_five_lines_make_a_plain_loop_dropgen() -> None:
+def test_a_plain_network_becomes_dropgen_with_two_objects() -> None:
+    """The added lines of docs/how-to/own-loop.md, in 3D: trained, only the network changes; deployed, nothing drops."""
+    torch.manual_seed(0)
     features = StableFeatures(stable.build("mind", 3))
-    drop = ChannelDropout(0.75)
+    network = torch.nn.Conv3d(1 + features.extractor.features, 2, 3, padding=1)
+    whole = torch.nn.Sequential(features, ChannelDropout(0.75), network)
     image = torch.randn(2, 1, 8, 8, 8)
-    network = torch.nn.Conv3d(1 + 12, 2, 3, padding=1)
-    assert network(drop(features(image))).shape == (2, 2, 8, 8, 8)
+    assert [p.shape for p in whole.parameters() if p.requires_grad] == [p.shape for p in network.parameters()]
+    assert not torch.equal(whole(image), whole(image))
+    whole.eval()
+    assert torch.equal(whole(image), network(features(image)))
 
 
 def _weights(folder: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
+from elsewhere.networks.stable import Extractor
 from elsewhere.study.case import StoredCase
 from elsewhere.study.resample import canonical_geometry
 
@@ -36,7 +38,8 @@ class FeatureTap:
     - Segmentation: the input of the layer with the most input channels, of several the one on the coarsest grid, of
       these the last: the bottleneck of a U-Net. It is averaged over positions, and over the windows of an image.
 
-    Layers are `nn.Linear` and all convolutions. Which of them it is, the first forward pass tells, and in the same
+    Layers are `nn.Linear` and all convolutions that are no part of a frozen `Extractor`: its features are made to stay
+    when the acquisition changes, which is what the score has to notice. Which of them it is, the first forward pass tells, and in the same
     model it is always the same. A model (or its method) may offer a method `features(image)`, (B, C, *spatial) to
     (B, D) or (B, D, *positions), instead. Where there is neither, features have no elements.
 
@@ -66,7 +69,7 @@ class FeatureTap:
         elif self.layer is not None:
             self._hooks = [self.layer.register_forward_pre_hook(self._hear, with_kwargs=True)]
         else:
-            layers = [m for m in self.model.modules() if isinstance(m, nn.Linear | _ConvNd)]
+            layers = [m for m in _trained(self.model) if isinstance(m, nn.Linear | _ConvNd)]
             self._hooks = [layer.register_forward_pre_hook(self._record, with_kwargs=True) for layer in layers]
             self._hooks.append(self.model.register_forward_hook(self._choose))
         return self
@@ -120,6 +123,14 @@ class FeatureTap:
         self._heard.append(found if found.ndim == 2 else found.flatten(2).mean(dim=2))
         if self.stop:
             raise Enough
+
+
+def _trained(module: nn.Module) -> Iterator[nn.Module]:
+    """The module and all within it, but extractors."""
+    if not isinstance(module, Extractor):
+        yield module
+        for child in module.children():
+            yield from _trained(child)
 
 
 def _offered(model: nn.Module) -> Any:

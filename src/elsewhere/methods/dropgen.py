@@ -90,11 +90,16 @@ class DropGen(Method):
     """Any network on image and stable features, trained under dropout of channels, deployed without.
 
     The network comes built for the image; the layers that take it are widened (`networks.widen`). With `drop_image`
-    false the image's channels always stay (p = 0 for them). With `image` false features alone remain, with the
-    extractor "none" the image alone: the ablations of figure 4 of the paper.
+    false the image's channels always stay, with `p_image` they have a probability of their own (our addition; why:
+    docs/explanation/dropgen.md). With `image` false features alone remain, with the extractor "none" the image alone:
+    the ablations of figure 4 of the paper.
 
     Options: `extractor`, a name of `networks.stable` (or an import path, where trusted), with `extractor_options` and
-    `weights`, a file; `norm`, `scale` as in `StableFeatures`; `p`, `drop_image` as in `ChannelDropout`.
+    `weights`, a file; `norm`, `scale` as in `StableFeatures`; `p`, `p_image` (null: `p`), `drop_image`.
+
+    Raises:
+        SettingsError: neither image nor features, a probability for an image that is not there or not dropped, or one
+            outside [0, 1).
     """
 
     card = Card(
@@ -109,11 +114,12 @@ class DropGen(Method):
             "weights": "",
             "p": 0.75,
             "drop_image": True,
+            "p_image": None,
             "image": True,
             "norm": "instance",
             "scale": 1.0,
         },
-        ranges={"p": (0.0, 0.9), "scale": (0.1, 10.0)},
+        ranges={"p": (0.0, 0.9), "p_image": (0.0, 0.99), "scale": (0.1, 10.0)},
         files=("weights",),
         imports=("extractor",),
         null={"extractor": "none", "p": 0.0},
@@ -124,7 +130,6 @@ class DropGen(Method):
         name, with_image = str(self.options["extractor"]), bool(self.options["image"])
         if name == "none" and not with_image:
             raise SettingsError("method dropgen: image=false leaves features alone, and extractor is none")
-        p = float(self.options["p"])
         channels = input_channels(network)
         self.stable: StableFeatures | None = None
         if name != "none":
@@ -136,8 +141,19 @@ class DropGen(Method):
                 extractor, str(self.options["norm"]), image=with_image, scale=float(self.options["scale"])
             )
             widen(network, channels * (extractor.features - (not with_image)), task.dims)
-        keeps_image = with_image and not self.options["drop_image"]
-        self.dropout = ChannelDropout(p, first=channels if with_image else 0, p_first=0.0 if keeps_image else None)
+        self.dropout = ChannelDropout(
+            float(self.options["p"]), first=channels if with_image else 0, p_first=self._image_probability()
+        )
+
+    def _image_probability(self) -> float | None:
+        """Of the image's own channels; None: that of all."""
+        own, dropped, there = self.options["p_image"], self.options["drop_image"], self.options["image"]
+        if own is not None and not (dropped and there):
+            reason = "drop_image=false keeps the image" if there else "image=false leaves no image"
+            raise SettingsError(f"method dropgen: p_image={own} is how often the image is dropped, but {reason}")
+        if not dropped:
+            return 0.0
+        return None if own is None else float(own)
 
     def inputs(self, image: Tensor) -> Tensor:
         """(B, C, *spatial) to what the network takes: the image's channels, then the features."""

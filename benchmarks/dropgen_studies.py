@@ -1,0 +1,155 @@
+"""Writes the three studies on which DropGen was developed and judged, from the real data beside the project.
+
+    python benchmarks/dropgen_studies.py ../shared/data STUDIES
+
+    lgg-development   tcga-lgg, trained on `pre`, tried on `post`; only patients who are no test patients below
+    lgg-sequences     tcga-lgg, trained on `pre` and `post`, tested on `flair`; a third of each hospital's patients test
+    hippocampus       T1 of 60 patients to train on; of the 40 others the T1 and versions of it under drawn acquisitions
+
+Who is on which side is decided by a hash of the patient's name, so it is the same everywhere. The first and the third
+study are development material: every choice is made on them. The second is opened once, when the choices are written
+down (docs/results.md). Its test patients are in neither of the others, with none of their sequences.
+
+The hippocampus acquisitions, each at strengths 0.25, 0.5, 0.75 and 1: `fold`, a contrast curve that turns falling at
+intensity 1 - strength of the range, so that 1 is inverted (a fade to the inverse would be undone by the normalisation);
+`bias`, a bias field whose logarithm has deviation 0.75 x strength; `blur`, a Gaussian of 2 x strength voxels; `all`
+three. Bias fields are drawn for each patient.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import hashlib
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import torch
+import yaml
+from torch import Tensor
+
+from elsewhere.acquisition import bias_field, curve, gaussian_blur
+
+STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+KNOTS = 9
+
+
+def first(patients: Iterable[str], share: float, salt: str) -> set[str]:
+    """A share of the patients, by a hash of their names."""
+    ordered = sorted(set(patients), key=lambda name: hashlib.sha256(f"{salt}\n{name}".encode()).digest())
+    return set(ordered[: round(len(ordered) * share)])
+
+
+def by_hospital(rows: list[dict[str, str]], share: float, salt: str) -> set[str]:
+    """The same share of each hospital's patients."""
+    hospitals = sorted({row["site"] for row in rows})
+    return {p for h in hospitals for p in first((row["patient"] for row in rows if row["site"] == h), share, salt)}
+
+
+def lgg(source: Path, out: Path) -> None:
+    """The two studies across sequences; their site is the sequence, the hospital stays as a covariate."""
+    with (source / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    test = by_hospital(rows, 1 / 3, "test")
+    others = [row for row in rows if row["patient"] not in test]
+    tried = by_hospital(others, 1 / 3, "tried")
+    sides: dict[str, Callable[[dict[str, str]], bool]] = {
+        "lgg-development": lambda row: (
+            row["patient"] not in test and row["sequence"] == ("post" if row["patient"] in tried else "pre")
+        ),
+        "lgg-sequences": lambda row: (row["sequence"] == "flair") == (row["patient"] in test),
+    }
+    for name, belongs in sides.items():
+        chosen = [
+            {
+                "image": str(source / row["image"]),
+                "label": str(source / row["label"]),
+                "site": row["sequence"],
+                "patient": row["patient"],
+                "hospital": row["site"],
+            }
+            for row in rows
+            if belongs(row)
+        ]
+        held_out = "post" if name == "lgg-development" else "flair"
+        sequences = sorted({row["site"] for row in chosen} - {held_out})
+        roles = {"train": sequences, "test": [held_out]}
+        write(out / name, chosen, {"name": name, "classes": {"background": 0, "tumour": 1}, "roles": roles})
+
+
+def fold(image: Tensor, strength: float) -> Tensor:
+    """(1, 1, *spatial); the contrast curve that rises to 1 - strength of the range and falls from there."""
+    u = torch.linspace(0, 1, KNOTS)
+    turn = 1 - strength
+    values = torch.where(u <= turn, u, 2 * turn - u)
+    values = (values - values.min()) / (values.max() - values.min())
+    return curve(image, values[None])
+
+
+def acquire(image: Tensor, kind: str, strength: float, generator: torch.Generator) -> Tensor:
+    """(1, 1, *spatial) as another scanner would have made it."""
+    control = torch.randn((1, 1, 4, 4, 4), generator=generator)
+    control = control / control.std() * 0.75 * strength
+    if kind in ("fold", "all"):
+        image = fold(image, strength)
+    if kind in ("bias", "all"):
+        image = bias_field(image, control)
+    if kind in ("blur", "all"):
+        image = gaussian_blur(image, torch.tensor([2 * strength]))
+    return image
+
+
+def hippocampus(source: Path, out: Path) -> None:
+    """T1 to train on, and other patients' T1 under acquisitions; a site is a kind and a strength."""
+    with (source / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    test = first((row["patient"] for row in rows), 0.4, "test")
+    folder = out / "hippocampus"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    chosen = []
+    for row in rows:
+        label = str(source / row["label"])
+        if row["patient"] not in test:
+            chosen.append(
+                {"image": str(source / row["image"]), "label": label, "site": "t1", "patient": row["patient"]}
+            )
+            continue
+        file = nib.load(source / row["image"])
+        image = torch.from_numpy(np.asarray(file.dataobj, dtype=np.float32))[None, None]
+        generator = torch.Generator().manual_seed(int.from_bytes(row["patient"].encode()[-4:]))
+        made = {"same-0": image}
+        for kind in ("fold", "bias", "blur", "all"):
+            made |= {f"{kind}-{s}": acquire(image, kind, s, generator) for s in STRENGTHS}
+        for site, volume in made.items():
+            path = folder / "images" / f"{row['patient']}_{site}.nii.gz"
+            unit = (volume - volume.min()) / (volume.max() - volume.min())
+            nib.save(nib.Nifti1Image(np.rint(unit[0, 0].numpy() * 10000).astype(np.int16), file.affine), path)
+            chosen.append({"image": f"images/{path.name}", "label": label, "site": site, "patient": row["patient"]})
+    sites = {row["site"] for row in chosen} - {"t1"}
+    classes = {"background": 0, "anterior": 1, "posterior": 2}
+    declared = {"name": "hippocampus", "classes": classes, "roles": {"train": ["t1"], "test": sorted(sites)}}
+    write(folder, chosen, declared)
+
+
+def write(folder: Path, rows: list[dict[str, str]], declared: dict[str, object]) -> None:
+    """manifest.csv and study.yaml."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "manifest.csv").open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, list(rows[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+    (folder / "study.yaml").write_text(yaml.safe_dump(declared, sort_keys=False), encoding="utf-8")
+    people = {site: len({r["patient"] for r in rows if r["site"] == site}) for site in {r["site"] for r in rows}}
+    print(f"{folder}: {len(rows)} cases; patients by site: {dict(sorted(people.items()))}")
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="the folder that holds tcga-lgg and hippocampus")
+    parser.add_argument("out", type=Path)
+    args = parser.parse_args()
+    data = args.data.resolve()
+    lgg(data / "tcga-lgg", args.out)
+    hippocampus(data / "hippocampus", args.out)
