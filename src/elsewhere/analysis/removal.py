@@ -101,12 +101,12 @@ def answers(
     segments = model.task.kind == "segmentation"
     numbers = model.task.n_outputs * (image[0, 0].numel() if segments else 1)
     at_once = max(1, min(MOST_AT_ONCE, MOST_NUMBERS // numbers))
-    for some in keep.to(device).split(at_once):
+    for some in torch.split(keep.to(device), at_once):
         again = image.expand(len(some), *image.shape[1:])
         with torch.inference_mode(), _masked(model, some) as masked:
             if not segments:
                 logits: Tensor = masked(again)
-                found = logits.cpu().double().softmax(dim=1).numpy()
+                found = logits.cpu().double().softmax(dim=1)
             else:
                 found = predict(
                     masked,
@@ -117,7 +117,7 @@ def answers(
                     multiple_of=model.multiple_of,
                 ).cpu()
         for one in found:
-            yield to_original(one.numpy(), stored) if segments else one
+            yield to_original(one.numpy(), stored) if segments else one.numpy()
 
 
 @contextmanager

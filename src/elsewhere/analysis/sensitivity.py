@@ -54,7 +54,8 @@ def remove_channels(spec: RunSpec, folder: Path, emit: Emit, *, most: int | None
     # A run without validation patients has no model of its own by that rule, and was judged with its last one.
     model = load_model(folder / "model" / (rule if rule in models else "last"), where)
     patients = _patients(folder, rule)
-    tell, rows = teller(spec, emit), []
+    tell = teller(spec, emit)
+    rows: list[Row] = []
 
     def judge(split: str, read: Read) -> Iterator[Row]:
         cases = _some(patients[split], most)

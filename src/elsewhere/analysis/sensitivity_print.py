@@ -24,7 +24,7 @@ from elsewhere.benchmark.sheets import HELD_OUT, HOME
 from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_answer import NAMES
 
-Row = Mapping[str, Any]
+Row = Mapping[Any, Any]
 
 
 def print_sensitivity(console: Console, table: pd.DataFrame, methods: Sequence[str]) -> None:
@@ -66,15 +66,15 @@ def _add(printed: Table, method: str, of: pd.DataFrame) -> None:
     away = of[of["split"] == HELD_OUT]
     for site, here in away.groupby("held_out", sort=False):
         home = of[(of["split"] == HOME) & (of["held_out"] == site)].set_index("channel")
-        rows: list[Row] = here.to_dict("records")  # type: ignore[assignment]
+        rows = here.to_dict("records")
         features = [row for row in rows if row["kind"] == FEATURE and not math.isnan(row["change"])]
         most = [max(features, key=lambda row: abs(row["change"]))] if features else []
         chosen = [row for row in rows if row["kind"] in (IMAGE, ALL_IMAGE)]
         chosen += [*most, *(row for row in rows if row["kind"] == ALL_FEATURES)]
         for row in chosen:
             at_home = text(home.loc[row["channel"]].to_dict()) if row["channel"] in home.index else "-"
-            words = f"{row['channel']} (counts most)" if row["kind"] == FEATURE else row["channel"]
-            where = f"\n[dim]{escape(site)}[/dim]" if site != EVERYWHERE and len(set(of["held_out"])) > 1 else ""
+            words = f"{row['channel']}{' (counts most)' if row['kind'] == FEATURE else ''}"
+            where = f"\n[dim]{escape(str(site))}[/dim]" if site != EVERYWHERE and len(set(of["held_out"])) > 1 else ""
             printed.add_row(escape(method) + where, escape(words), escape(text(row)), escape(at_home))
 
 

@@ -26,7 +26,7 @@ from elsewhere.benchmark.sheets import PROBABILITY, TARGET
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
 from elsewhere.benchmark.tables import RESAMPLES
 from elsewhere.errors import RunError
-from elsewhere.evidence.estimands import THIS_METHOD
+from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD
 from elsewhere.evidence.findings_material import PRIMARY
 from elsewhere.evidence.findings_scores import disjoint, mean_of
 from elsewhere.evidence.intervals import Interval, patient_interval
@@ -210,7 +210,7 @@ def change(rows: pd.DataFrame, channel: str, metric: str) -> Change:
     return Change(score.value, set_scores(less, target, patients, metric) - score, models)
 
 
-def _by_seed(rows: pd.DataFrame, column: str, seeds: Sequence[Any], cases: Any) -> Any:
+def _by_seed(rows: pd.DataFrame, column: str, seeds: list[Any], cases: Any) -> Any:
     """(S, N), NaN where a seed's model did not judge a case."""
     table = rows.pivot(index="case", columns="seed", values=column).reindex(index=cases, columns=seeds)
     return table.to_numpy(dtype=float).T
@@ -231,9 +231,9 @@ def _row(about: Mapping[str, Any], score: float, models: Interval, method: Inter
     }
 
 
-def interval(row: Mapping[str, Any]) -> Interval:
+def interval(row: Mapping[Any, Any]) -> Interval:
     """Of a row of `sensitivity.csv`: for the method where there are several seeds, else for these models."""
-    n, of_method = (int(row["n_cases"]), int(row["n_patients"])), not math.isnan(row["method_lo"])
-    which = "method" if of_method else "models"
+    which, estimand = ("models", THESE_MODELS) if math.isnan(row["method_lo"]) else ("method", THIS_METHOD)
     lo, hi = float(row[f"{which}_lo"]), float(row[f"{which}_hi"])
-    return Interval(float(row["change"]), lo, hi, *n, **({"estimand": THIS_METHOD} if of_method else {}))
+    n_cases, n_patients = int(row["n_cases"]), int(row["n_patients"])
+    return Interval(float(row["change"]), lo, hi, n_cases, n_patients, estimand=estimand)
