@@ -73,9 +73,9 @@ def test_the_image_may_have_a_probability_of_its_own() -> None:
     assert 0.06 < float((kept[:, 0] != 0).float().mean()) < 0.14
     assert 0.71 < float((kept[:, 1:] != 0).float().mean()) < 0.79
     torch.testing.assert_close(kept[:, 0].max(), torch.tensor(10.0))
-    with pytest.raises(SettingsError, match="p_image=0.9 .* drop_image=false keeps the image"):
+    with pytest.raises(SettingsError, match=r"p_image=0.9 .* drop_image=false keeps the image"):
         make(p_image=0.9, drop_image=False)
-    with pytest.raises(SettingsError, match="p_image=0.9 .* image=false leaves no image"):
+    with pytest.raises(SettingsError, match=r"p_image=0.9 .* image=false leaves no image"):
         make(p_image=0.9, image=False)
 
 

@@ -39,9 +39,9 @@ class FeatureTap:
       these the last: the bottleneck of a U-Net. It is averaged over positions, and over the windows of an image.
 
     Layers are `nn.Linear` and all convolutions that are no part of a frozen `Extractor`: its features are made to stay
-    when the acquisition changes, which is what the score has to notice. Which of them it is, the first forward pass tells, and in the same
-    model it is always the same. A model (or its method) may offer a method `features(image)`, (B, C, *spatial) to
-    (B, D) or (B, D, *positions), instead. Where there is neither, features have no elements.
+    when the acquisition changes, which is what the score has to notice. Which layer it is, the first forward pass
+    tells, and in the same model it is always the same. A model (or its method) may offer a method `features(image)`,
+    (B, C, *spatial) to (B, D) or (B, D, *positions), instead. Where there is neither, features have no elements.
 
     Use it as a context: hooks are there while the block runs and gone afterwards, and nothing of the model changes.
     One thread at a time.
