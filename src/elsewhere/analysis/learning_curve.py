@@ -199,13 +199,18 @@ def sizes_of(table: pd.DataFrame) -> dict[str, str]:
     return found
 
 
+def over_folds(table: pd.DataFrame) -> pd.DataFrame:
+    """The rows of the mean over the folds; where there is one fold, its own."""
+    return table[table["held_out"] == ALL] if table["held_out"].nunique() > 1 else table
+
+
 def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) -> None:
     """Print a table for each rule of selection and split: methods down, numbers of training patients across."""
     of_metric = table[table["metric"] == metric]
-    several = (of_metric["held_out"] == ALL).any()
-    over = of_metric[of_metric["held_out"] == ALL] if several else of_metric
+    several = of_metric["held_out"].nunique() > 1
+    over = over_folds(of_metric)
     names = sizes_of(table)
-    for rule in dict.fromkeys(over["selection"]):
+    for rule in dict.fromkeys(of_metric["selection"]):
         for side, words in SPLITS.items():
             shown = over[(over["selection"] == rule) & (over["split"] == side)]
             oracle = " [bold red]ORACLE[/bold red]" if rule == ORACLE else ""
@@ -215,9 +220,9 @@ def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) 
             printed.add_column("training patients", no_wrap=True)
             for name in names.values():
                 printed.add_column(name, justify="right")
-            for method in dict.fromkeys(over["method"]):
-                mine = shown[shown["method"] == method].set_index("patients")
-                cells = [_cell(mine, size) for size in names]
+            for method in dict.fromkeys(of_metric["method"]):
+                mine = shown[shown["method"] == method]
+                cells = [_cell(mine[mine["patients"] == size]) for size in names]
                 printed.add_row(escape(method), *(escape(text) for text in cells))
             console.print(printed)
     for line in (
@@ -228,8 +233,8 @@ def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) 
         console.print(f"[dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)
 
 
-def _cell(mine: pd.DataFrame, size: str) -> str:
-    if size not in mine.index:
-        return "-"
-    row = mine.loc[size]
-    return Cell(row["value"], row["lo"], row["hi"]).text()
+def _cell(rows: pd.DataFrame) -> str:
+    """Of the one row, where there is one."""
+    for row in rows.to_dict("records"):
+        return Cell(row["value"], row["lo"], row["hi"]).text()
+    return "-"

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pandas as pd
 
-from elsewhere.analysis.learning_curve import COLUMNS, CURVE, sizes_of
+from elsewhere.analysis.learning_curve import COLUMNS, CURVE, over_folds, sizes_of
 from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.benchmark.record import reading
 from elsewhere.benchmark.spec import ORACLE
@@ -103,21 +103,19 @@ def _warnings(benchmarks: dict[str, Loaded]) -> list[str]:
 
 def _answer(shown: pd.DataFrame, metric: str) -> str:
     """What the first and the last number of patients give at the held-out sites, by the first rule."""
-    found = _over_folds(shown[(shown["split"] == HELD_OUT) & (shown["selection"] == shown["selection"].iloc[0])])
+    if shown.empty:
+        return "No run is finished yet, so there is no answer."
+    found = over_folds(shown)
+    found = found[(found["split"] == HELD_OUT) & (found["selection"] == shown["selection"].iloc[0])]
     names = sizes_of(shown)
     told = []
     for size in dict.fromkeys((*list(names)[:1], *list(names)[-1:])):
         scores = [
             f"{method} {number(_value(found[found['method'] == method], size)[0], 2)}"
-            for method in dict.fromkeys(found["method"])
+            for method in dict.fromkeys(shown["method"])
         ]
         told.append(f"with {names[size]} training {'patient' if size == '1' else 'patients'}: {', '.join(scores)}")
     return f"{NAMES[metric]} at the held-out sites {'; '.join(told)}."
-
-
-def _over_folds(shown: pd.DataFrame) -> pd.DataFrame:
-    """The mean over the folds; of one fold, itself."""
-    return shown[shown["held_out"] == ALL] if (shown["held_out"] == ALL).any() else shown
 
 
 def _value(of_method: pd.DataFrame, size: str) -> Value:
@@ -152,7 +150,7 @@ def _curves(shown: pd.DataFrame, colours: dict[str, int], metric: str, anchor: s
 def _panels(shown: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Fold, split and title of each chart: the means first, then each held-out site."""
     folds = [name for name in dict.fromkeys(shown["held_out"]) if name != ALL]
-    if not (shown["held_out"] == ALL).any():
+    if len(folds) == 1:
         return [
             (name, side, f"{name} {words}" if side == HELD_OUT else words)
             for name in folds
