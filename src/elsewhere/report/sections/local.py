@@ -12,12 +12,14 @@ from elsewhere.benchmark.loading import Loaded
 from elsewhere.benchmark.local import SHOWN, SUMMARY
 from elsewhere.benchmark.record import reading
 from elsewhere.evidence.findings_answer import NAMES
+from elsewhere.evidence.findings_material import LOWER_IS_BETTER as SCORES_LOWER_IS_BETTER
 from elsewhere.report.blocks import Block, Cell, Figure, Figures, Heading, Row, Section, Table, name, number
 from elsewhere.report.charts import Line, curves
 
 TITLE = "What local patients would change"
 
 METRICS = {**NAMES, "nll": "negative log likelihood"}
+LOWER_IS_BETTER = ("nll", *SCORES_LOWER_IS_BETTER)
 
 
 def section(loaded: Loaded, anchor: str = "local") -> Section | None:
@@ -29,6 +31,7 @@ def section(loaded: Loaded, anchor: str = "local") -> Section | None:
     with reading(path, "run the same 'elsewhere evaluate' command again to write it anew"):
         text = {column: str for column in ("site", "what", "metric")}
         table = pd.read_csv(path, dtype=text, keep_default_na=False, na_values={column: [""] for column in numbers})
+        table = table[[*text, *numbers]]
     blocks: list[Block] = []
     for what in dict.fromkeys(table["what"]):
         of = table[table["what"] == what]
@@ -70,10 +73,11 @@ def _table(table: pd.DataFrame, what: str) -> Table:
         cells = [name(METRICS.get(metric, metric)), Cell(number(as_it_is)), *_changes(by_n, numbers)]
         rows.append(Row(site, cells, sites.index(site)))
     head = ["site", "metric", "as it is", *(f"{n} patients" for n in numbers)]
-    captions = [
-        "Change from the model as it is, on the same other patients. Lower is better for log likelihood and ECE."
-    ]
-    return Table(f"what local patients change, {what}", head, rows, captions)
+    caption = "Change from the model as it is, on the same other patients."
+    lower = [METRICS[metric] for metric in dict.fromkeys(table["metric"]) if metric in LOWER_IS_BETTER]
+    if lower:
+        caption += f" Lower is better for {' and '.join(lower)}."
+    return Table(f"what local patients change, {what}", head, rows, [caption])
 
 
 def _changes(by_n: Mapping[int, Mapping[Any, Any]], numbers: Sequence[int]) -> list[Cell]:
@@ -84,6 +88,6 @@ def _changes(by_n: Mapping[int, Mapping[Any, Any]], numbers: Sequence[int]) -> l
             cells.append(Cell("–", mark="quiet"))
             continue
         lo, hi = float(row["change_lo"]), float(row["change_hi"])
-        small = [] if math.isnan(lo) else [f"[{number(lo, 2, sign=True)}, {number(hi, 2, sign=True)}]"]
+        small = [] if math.isnan(lo) else [f"[{number(lo, sign=True)}, {number(hi, sign=True)}]"]
         cells.append(Cell(number(float(row["change"]), sign=True), small))
     return cells
