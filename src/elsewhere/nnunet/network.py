@@ -31,10 +31,9 @@ class DropGenNetwork(nn.Module):
         self.network, self.stable, self.dropout, self.images = network, features, dropout, images
 
     @property
-    def decoder(self) -> nn.Module:
+    def decoder(self) -> Any:
         """nnU-Net's; its trainer switches deep supervision on and off there."""
-        decoder: nn.Module = self.network.decoder
-        return decoder
+        return self.network.decoder
 
     def forward(self, image: Tensor) -> Any:
         """(B, C, *spatial) to what nnU-Net's network gives: logits, or under deep supervision a list of them."""

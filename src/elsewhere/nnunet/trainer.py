@@ -89,8 +89,9 @@ class nnUNetTrainerDropGen(nnUNetTrainer):  # type: ignore[misc]
         return build(record_of(plans_manager.plans), dims, images, num_input_channels, make)
 
 
-def plain(network: nn.Module) -> DropGenNetwork:
+def plain(network: Any) -> DropGenNetwork:
     """What is inside the wrappers of several GPUs and of torch.compile."""
-    network = getattr(network, "module", network)
-    inner: DropGenNetwork = getattr(network, "_orig_mod", network)
+    for wrapped in ("module", "_orig_mod"):
+        network = getattr(network, wrapped, network)
+    inner: DropGenNetwork = network
     return inner
