@@ -97,6 +97,10 @@ def test_numbers_that_are_known_before(table: pd.DataFrame) -> None:
     assert abs(value(table, "mind", "probe drop", "inversion")) < 0.02
     assert value(table, "chance", "probe", "t2 to t1") == pytest.approx(1 / 3)
     assert 0 < value(table, "chance", "correspondence", "noise") < 0.1
+    drawn = ("curve", "inversion", "bias", "noise", "blur", "resolution", "scanner")
+    for name in ("alikeness", "correspondence", "probe", "probe drop"):
+        mean = np.mean([value(table, "mind", name, acquisition) for acquisition in drawn])
+        assert value(table, "mind", name, "all drawn") == pytest.approx(mean)
 
 
 def test_other_extractors_change_nothing_and_neither_does_a_second_time(

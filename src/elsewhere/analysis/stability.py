@@ -40,6 +40,9 @@ COLUMNS = ["extractor", "measure", "acquisition", "patient", "value"]
 
 ALIKENESS, CORRESPONDENCE = "alikeness", "correspondence"
 
+ALL = "all drawn"
+"""The mean over the drawn acquisitions: one number to choose by."""
+
 VOXELS = 1000
 """Voxels of a view among which a nearest neighbour is sought."""
 
@@ -123,8 +126,17 @@ def measure(
             looks.at(material.views(patient))
     rows, notes = probe_rows(looks.samples, list(everything), material.sites, study.task)
     table = pd.DataFrame([*looks.rows, *rows], columns=COLUMNS)
-    table = table.groupby(COLUMNS[:-1], sort=False, as_index=False)["value"].mean()
+    table = table.groupby(COLUMNS[:-1], sort=False)["value"].mean().reset_index()
+    table = pd.concat([table, _over(table, list(scanners))], ignore_index=True)
     return Measured(table, notes, tuple(looks.shown), len(material.patients), n_cases)
+
+
+def _over(table: pd.DataFrame, acquisitions: Sequence[str]) -> pd.DataFrame:
+    """Rows of `ALL`: each patient's mean over the drawn acquisitions, all of which count alike."""
+    drawn = table[table["acquisition"].isin(acquisitions)]
+    wide = drawn.pivot(index=["extractor", "measure", "patient"], columns="acquisition", values="value")
+    means = wide.mean(axis=1, skipna=False).rename("value").reset_index()
+    return means.assign(acquisition=ALL)[COLUMNS]
 
 
 class _Looks:

@@ -100,9 +100,11 @@ def probe_rows(
         rows += _tested(extractor, at_home, [(sample, sample.acquisition) for sample in own], fold, HOME)
         for site in sites if len(sites) > 1 else ():
             others = "+".join(name for name in sites if name != site)
-            named = [(s, f"{site} at home" if s.site == site else f"{site} to {others}") for s in at_home]
+            home = f"{site} at home"
             there = [sample for sample in at_home if sample.site == site]
-            rows += _tested(extractor, there, named, fold, f"{site} at home")
+            named = [(s, home) for s in there]
+            named += [(s, f"{site} to {others}") for s in at_home if s.site != site]
+            rows += _tested(extractor, there, named, fold, home)
     return [*rows, *_chance(rows, samples, extractors[0])], ()
 
 
