@@ -52,7 +52,6 @@ def stability(
         console().print(table)
     for note in found.measured.notes:
         console().print(escape(note), highlight=False, soft_wrap=True)
-    typer.echo(
-        f"{found.measured.cases} cases of {found.measured.patients} patients; wrote "
-        f"{out / 'stability.csv'}, {out / 'summary.csv'} and {out / 'stability.png'}"
-    )
+    counts = (found.measured.cases, "case"), (found.measured.patients, "patient")
+    looked_at = " of ".join(f"{n} {what}" if n == 1 else f"{n} {what}s" for n, what in counts)
+    typer.echo(f"{looked_at}; wrote {out / 'stability.csv'}, {out / 'summary.csv'} and {out / 'stability.png'}")
