@@ -13,7 +13,7 @@ from torch.overrides import TorchFunctionMode
 
 from elsewhere.errors import SettingsError
 
-SIZES = (64, 32, 96, 128, 224)
+SIZES = (64, 32, 96, 128, 224, 256)
 """Of the image that is sent through the network to see which layers take it; the first that it accepts."""
 
 
