@@ -2,7 +2,8 @@
 
     elsewhere demo --out demo && python docs/picture.py demo/benchmark
 
-Needs Chromium on the path. Only the layout is changed, so that a page fits a picture: two columns, one fold's cases.
+Needs Chromium on the path. Only the layout is changed, so that a page fits a picture: three sections in two columns,
+the cases of the last site.
 """
 
 from __future__ import annotations
@@ -17,18 +18,18 @@ import numpy as np
 from PIL import Image
 
 OUT = Path(__file__).resolve().parent / "img" / "report.png"
-WIDTH, HEIGHT = 1400, 1320
+WIDTH, HEIGHT = 1500, 1480
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
 LAYOUT = """<style>
 body { max-width: none !important; margin: 0 !important; padding: 18px 26px !important; }
-main { display: grid; grid-template-columns: 1fr 1fr; gap: 20px; max-width: none !important; align-items: start; }
 header, main { width: auto !important; max-width: none !important; }
-main > section { margin: 0 !important; grid-column: 1; }
-main > section:has(.pictures) { grid-column: 2; grid-row: 1 / span 2; }
-main > section:is(:last-child, :has(> details), :has(> .grid)), footer { display: none !important; }
-.pictures { grid-template-columns: repeat(3, 1fr) !important; }
-.pictures img { width: 100% !important; height: auto !important; }
-section > :is(h3:nth-of-type(-n+3), h4:nth-of-type(-n+9), .pictures:nth-of-type(-n+9)) { display: none !important; }
+header * { max-width: none !important; }
+header nav, footer { display: none !important; }
+main { display: grid; grid-template-columns: 1fr 1fr; grid-template-rows: min-content 1fr; gap: 20px; align-items: start; }
+main > section { margin: 0 !important; display: none !important; }
+#scores, #comparisons { display: block !important; grid-column: 1; }
+#examples { display: block !important; grid-column: 2; grid-row: 1 / span 2; }
+#examples > :not(h2, .caption):not(h3:last-of-type, h3:last-of-type ~ *) { display: none !important; }
 </style></head>"""
 
 
