@@ -25,7 +25,7 @@ body { max-width: none !important; margin: 0 !important; padding: 18px 26px !imp
 header, main { width: auto !important; max-width: none !important; }
 header * { max-width: none !important; }
 header nav, footer { display: none !important; }
-main { display: grid; grid-template-columns: 1fr 1fr; grid-template-rows: min-content 1fr; gap: 20px; align-items: start; }
+main { display: grid; grid-template: min-content 1fr / 1fr 1fr; gap: 20px; align-items: start; }
 main > section { margin: 0 !important; display: none !important; }
 #scores, #comparisons { display: block !important; grid-column: 1; }
 #examples { display: block !important; grid-column: 2; grid-row: 1 / span 2; }
