@@ -1,4 +1,4 @@
-"""Sensitivity to input channels, printed: for each variant the image, the feature that counts most, and all of them."""
+"""Sensitivity to input channels, printed: for each variant the image, the feature of the largest change, and all."""
 
 from __future__ import annotations
 
@@ -56,7 +56,8 @@ def print_sensitivity(console: Console, table: pd.DataFrame, methods: Sequence[s
     brackets = "( ): for the method, other patients and training runs" if of_method else "[ ]: for these models"
     over = "; mean over the held-out sites" if several else ""
     console.print(
-        f"[dim]{escape(brackets)}{over}. Below 0: the network is worse without it. Every channel: {SENSITIVITY}.[/dim]",
+        f"[dim]{escape(brackets)}{over}. Below 0: the network is worse without it. The feature of the largest change "
+        f"was picked by that change, so part of it is chance; every channel is in {SENSITIVITY}.[/dim]",
         highlight=False,
         soft_wrap=True,
     )
@@ -73,7 +74,7 @@ def _add(printed: Table, method: str, of: pd.DataFrame) -> None:
         chosen += [*most, *(row for row in rows if row["kind"] == ALL_FEATURES)]
         for row in chosen:
             at_home = text(home.loc[row["channel"]].to_dict()) if row["channel"] in home.index else "-"
-            words = f"{row['channel']}{' (counts most)' if row['kind'] == FEATURE else ''}"
+            words = f"{row['channel']}{' (largest change)' if row['kind'] == FEATURE else ''}"
             where = f"\n[dim]{escape(str(site))}[/dim]" if site != EVERYWHERE and len(set(of["held_out"])) > 1 else ""
             printed.add_row(escape(method) + where, escape(words), escape(text(row)), escape(at_home))
 

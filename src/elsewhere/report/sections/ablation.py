@@ -81,7 +81,7 @@ def _picture(view: View, shown: Sequence[Variant], scores: Mapping[str, Score | 
         for title, spans in ((where, away), ("home: in-domain test", home))
         if reach(spans) is not None
     ]
-    wide = "; thin line: for this method" if view.findings.n_seeds > 1 else ""
+    wide = "; thin line, of the held-out score: for this method" if view.findings.n_seeds > 1 else ""
     return Figures(figures, [f"Thick line: 95 % interval for these models{wide}. One axis for both."])
 
 
@@ -111,14 +111,7 @@ def _table(view: View, shown: Sequence[Variant], scores: Mapping[str, Score | Ov
         f"minus {BASELINE}: held out, on the same patients, as in the section that compares each method with it.",
         "home: in-domain test, unseen patients of the development sites, mean over folds.",
     ]
-    head = [
-        "variant",
-        "what its network gets",
-        "held out",
-        f"held out, minus {BASELINE}",
-        "home",
-        "held-out minus home",
-    ]
+    head = ["variant", "what its network gets", "held out", f"minus {BASELINE}", "home", "held-out minus home"]
     return Table("the variants", head, rows, captions, view.warnings)
 
 
