@@ -104,7 +104,7 @@ def test_the_report_has_a_section_where_the_files_are(done: tuple[Path, str]) ->
     page = write_report(out).read_text(encoding="utf-8")
     section = page[page.index('id="ablation"') : page.index('id="cases"')]
     assert "What the parts of dropgen add" in section
-    for words in ("image alone", "features alone, no dropout", "channels dropped with p = 0.5"):
+    for words in ("image alone", "features alone, no dropout", "channels dropped with p\u00a0=\u00a00.5"):
         assert words in section
     bars = section.count('<line class="bar ')
     # 4 features, at home and elsewhere; beside the image and all of them together for the variant that has both.

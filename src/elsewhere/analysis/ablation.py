@@ -40,7 +40,7 @@ class Variant:
 
 
 def _both(label: str, p: float) -> Variant:
-    words = f"image and features, channels dropped with p = {p:g}" if p else "image and features, no dropout"
+    words = f"image and features, channels dropped with p\u00a0=\u00a0{p:g}" if p else "image and features, no dropout"
     # Without dropout there is no probability of the image's own either, whatever the other variants have.
     return Variant(label, "dropgen", words, {"p": p} if p else {"p": p, "p_image": None})
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -259,5 +260,7 @@ def print_summary(console: Console, summaries: Sequence[Summary]) -> None:
         table.add_row(escape(row.method) + stamps, *rule, *texts)
     console.print()
     console.print(table)
-    for line in dict.fromkeys(line for summary in summaries for line in (*summary.caption, *summary.missing)):
+    # Line by line: what one rule says of something stands beside what the other says of it.
+    said = zip_longest(*((*summary.caption, *summary.missing) for summary in summaries), fillvalue="")
+    for line in filter(None, dict.fromkeys(line for lines in said for line in lines)):
         console.print(f"[dim]{escape(line)}[/dim]", highlight=False, soft_wrap=True)

@@ -41,7 +41,7 @@ def _table(views: Sequence[View]) -> Table:
                 cells = [_rule(view.findings.selection), *_cells(view, method, sites, at_home)]
                 rows.append(Row(method, cells, view.colours.get(method), view.stamps(method)))
     captions = [f"{first.metric}; {first.direction}."]
-    captions += [CHOSEN[rule] for view in views if (rule := view.findings.selection) in CHOSEN and rule != ORACLE]
+    captions += [f"{rule}: {CHOSEN[rule]}" for view in views if (rule := view.findings.selection) != ORACLE]
     captions += estimands(any(view.findings.n_seeds > 1 for view in views))
     warnings = list(dict.fromkeys(line for view in views for line in view.warnings))
     return Table(f"{first.metric} by method, selection rule and held-out site", head, rows, captions, warnings)
