@@ -22,7 +22,7 @@ def test_the_structure_loss_is_that_of_the_paper() -> None:
     labels = [0, 3, 3, 0, 1, 3, 0, 7, 0]  # 1 and 7 stand alone
     found = structure_loss(voxels, torch.tensor([labels]), 0.2)
     right = reference.structure(voxels.detach()[0].numpy(), labels, 0.2)
-    assert float(found) == pytest.approx(right, rel=1e-12)
+    assert found.item() == pytest.approx(right, rel=1e-12)
     found.backward()  # type: ignore[no-untyped-call]
     assert voxels.grad is not None
     assert bool(torch.isfinite(voxels.grad).all())

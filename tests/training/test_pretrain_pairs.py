@@ -8,7 +8,9 @@ import nibabel as nib
 import numpy as np
 import pytest
 import torch
+from torch import Tensor
 
+from elsewhere.acquisition import Scanner, crop
 from elsewhere.acquisition.anatomy_ensemble import ShapeEnsemble
 from elsewhere.errors import SettingsError, StudyError
 from elsewhere.training.pretrain.label_maps import digest, read_label_maps
@@ -108,27 +110,46 @@ def test_the_real_label_maps_are_read(shared_data: Path) -> None:
     assert len(piece.unique()) > 3
 
 
+def unexplained(image: Tensor, labels: Tensor) -> float:
+    """Variance within structures, as a share of all variance."""
+    within = sum(float(image[labels == v].var(correction=0)) * int((labels == v).sum()) for v in labels.unique())
+    return within / image.numel() / float(image.var(correction=0))
+
+
 def test_two_views_share_borders_and_no_intensities() -> None:
     labels = ShapeEnsemble(body=0.0).draw((1, 48, 48), generator())
     images = paint(labels.repeat(2, 1, 1), generator())[:, 0]
-    # Within a view a structure has one intensity, up to its grain: labels say much of each view ...
-    for image in images:
-        spread = sum(float(image[labels[0] == v].var(correction=0)) * float((labels[0] == v).sum()) for v in
-                     labels.unique().tolist())  # fmt: skip
-        assert spread / image.numel() < 0.6 * float(image.var())
-    # ... and the intensities of one view little of those of the other.
+    assert all(unexplained(image, labels[0]) < 0.6 for image in images)
     means = torch.stack([torch.stack([image[labels[0] == v].mean() for v in labels.unique()]) for image in images])
     assert abs(float(torch.corrcoef(means)[0, 1])) < 0.6
 
 
 def test_pairs_are_drawn_and_replayed(tmp_path: Path) -> None:
     for dims, given in ((2, None), (3, read_label_maps([maps(tmp_path)], 3))):
-        pairs = Pairs.make(dims, 16, given, 0.5)
-        images, labels = pairs.draw(3, generator())
-        assert images.shape == (2, 3, 1, *(16,) * dims)
-        assert labels.shape == (3, *(16,) * dims)
-        assert bool(torch.isfinite(images).all())
-        again, same = pairs.draw(3, generator())
-        assert torch.equal(images, again)
-        assert torch.equal(labels, same)
-        assert not torch.equal(images[0], images[1])
+        pairs = Pairs.make(dims, 16, 5, given, 0.5)
+        drawn, again = pairs.draw(3, generator()), pairs.draw(3, generator())
+        assert drawn.images.shape == (2, 3, 1, *(16,) * dims)
+        assert drawn.labels.ndim == dims + 1
+        assert bool(torch.isfinite(drawn.images).all())
+        assert torch.equal(drawn.images, again.images)
+        assert torch.equal(drawn.labels, again.labels)
+        assert drawn.where == again.where
+        assert not torch.equal(drawn.images[0], drawn.images[1])
+
+
+def test_the_overlap_is_what_both_windows_show() -> None:
+    # Without a scanner a structure has one intensity in a view, up to its grain: the labels explain both overlaps.
+    pairs = Pairs(2, 64, 20, ShapeEnsemble(body=0.0), None, 0.0, Scanner([]))
+    for seed in range(4):
+        drawn = pairs.draw(1, generator(seed))
+        assert any(drawn.where[0] + drawn.where[1])
+        assert all(0 in pair for pair in zip(*drawn.where, strict=True))  # along each axis one window begins later
+        labels = drawn.labels[0]
+        for image in drawn.overlap(drawn.images.flatten(0, 1))[:, 0]:
+            assert image.shape == labels.shape
+            assert unexplained(image, labels) < 0.6
+        # Taken for the window of the other view, as far as that goes, the labels explain less.
+        one = drawn.images[0, 0, 0]
+        wrong = crop(one[None, None], drawn.where[1], labels.shape)[0, 0]
+        right = crop(one[None, None], drawn.where[0], labels.shape)[0, 0]
+        assert unexplained(wrong, labels) > 1.5 * unexplained(right, labels)

@@ -19,8 +19,8 @@ from elsewhere.training.pretrain.loop import PretrainLoop
 from elsewhere.training.state import Progress
 
 SMALL = [
-    "size=8", "width=4", "downs=1", "features=3", "points=24", "validation=1", "batch_size=2", "validate_every=2",
-    "checkpoint_every=2", "log_every=1",
+    "size=8", "shift=2", "width=4", "downs=1", "features=3", "points=24", "validation=1", "batch_size=2",
+    "validate_every=2", "checkpoint_every=2", "log_every=1",
 ]  # fmt: skip
 
 
@@ -116,6 +116,7 @@ def test_another_pretraining_in_the_same_place_is_refused(tmp_path: Path) -> Non
         (["width=wide"], r"setting width: found 'wide'"),
         (["temperature=0"], r"setting temperature: found 0"),
         (["size=20"], r"setting size: found 20; with downs=3 it should be a multiple of 8, 16 or more"),
+        (["shift=16"], "setting shift: found 16; it should be below 16"),
         (["structure=0", "place=0"], "both are 0"),
         (["width"], "'width' is not a setting"),
     ],

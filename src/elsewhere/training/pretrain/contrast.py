@@ -12,17 +12,16 @@ def losses_of(
 ) -> dict[str, Tensor]:
     """The terms "structure", "place" and "alike".
 
-    Features are normalised as a network gets them. Structures are compared behind a projection head, the others are
-    right on the features, since that is how these are used.
+    Structures are compared behind a projection head, the others are right on the features, since that is how these are
+    used.
 
     Args:
-        features: (2 B, F, *spatial), of the first views, then of the second ones.
+        features: (2 B, F, *spatial), of the first views, then of the second ones, which show the same.
         labels: (B, *spatial), 0 for background.
         places: (B, N) flat indices of the voxels that are compared.
         head: F numbers to E.
         temperature: of the contrasts.
     """
-    features = functional.instance_norm(features)
     sampled = at_places(features, places.repeat(2, 1))
     first, second = functional.normalize(sampled, dim=2).chunk(2)
     projected = torch.cat(functional.normalize(head(sampled), dim=2).chunk(2), 1)
@@ -79,16 +78,18 @@ def place_loss(first: Tensor, second: Tensor, temperature: float, counts: Tensor
 
 
 def alike_loss(features: Tensor) -> Tensor:
-    """1 - the correlation of each channel with itself in the other view, the mean over channels and anatomies.
+    """Half the mean squared difference of each channel between the views.
 
-    Under channel dropout a channel is used alone, so each has to stay by itself; a contrast of whole vectors does not
-    ask for that. What keeps channels from becoming all the same is the contrast of places.
+    Where both views are the same window, and each channel has mean 0 and variance 1 over it, that is 1 - the mean
+    correlation of a channel with itself in the other view. Under channel dropout a channel is used alone, so each has
+    to stay by itself; a contrast of whole vectors does not ask for that. What keeps channels from becoming all the
+    same is the contrast of places.
 
     Args:
-        features: (2 B, F, *spatial), each channel of mean 0 and variance 1 over space.
+        features: (2 B, F, *spatial), see `losses_of`.
     """
-    first, second = features.flatten(2).chunk(2)
-    return 1 - (first * second).mean()
+    first, second = features.chunk(2)
+    return (first - second).square().mean() / 2
 
 
 def sample_places(labels: Tensor, number: int, generator: torch.Generator) -> Tensor:

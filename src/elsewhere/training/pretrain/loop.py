@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from elsewhere.errors import RunError
 from elsewhere.networks.stable import FeatureUNet
@@ -92,8 +93,8 @@ class PretrainLoop:
             **{key: value for key, value in settings.model_dump().items() if not key.endswith("_every")},
         }
         training, held_out = _shared_out(maps)
-        self.pairs = Pairs.make(dims, settings.size, training, settings.given)
-        validation = Pairs.make(dims, settings.size, held_out, settings.given)
+        self.pairs = Pairs.make(dims, settings.size, settings.shift, training, settings.given)
+        validation = Pairs.make(dims, settings.size, settings.shift, held_out, settings.given)
         self.retrieval = Retrieval(validation, settings.validation, self._generator("validation"))
         with own_state(number(seed, "weights")):
             self.network = FeatureUNet(
@@ -174,12 +175,14 @@ class PretrainLoop:
         settings, state = self.settings, self.state
         generator = self._generator("step", state.step)
         set_rates([self.optimizer], share(state.step, settings.steps, settings.warmup))
-        images, labels = self.pairs.draw(settings.batch_size, generator)
-        places = sample_places(labels, settings.points, generator)
+        drawn = self.pairs.draw(settings.batch_size, generator)
+        places = sample_places(drawn.labels, settings.points, generator)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
-            features = self.forward(_scaled(images.flatten(0, 1)))
-        losses = losses_of(features.float(), labels, places, self.head, settings.temperature)
+            features = self.forward(_scaled(drawn.images.flatten(0, 1)))
+        # As a network gets them, each channel with mean 0 and variance 1 over its window; then what both windows show.
+        shared = drawn.overlap(functional.instance_norm(features.float()))
+        losses = losses_of(shared, drawn.labels, places, self.head, settings.temperature)
         terms = ("structure", settings.structure), ("place", settings.place), ("alike", settings.alike)
         loss = torch.stack([weight * losses[name] for name, weight in terms]).sum()
         self.optimizer.zero_grad()

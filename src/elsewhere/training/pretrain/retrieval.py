@@ -9,7 +9,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from elsewhere.training.pretrain.contrast import at_places, sample_places
-from elsewhere.training.pretrain.views import Pairs
+from elsewhere.training.pretrain.views import Drawn, Pairs
 
 POINTS = 512
 """Voxels among which one is looked for; guessing finds 1 in as many."""
@@ -25,25 +25,27 @@ class Retrieval:
     """
 
     def __init__(self, pairs: Pairs, number: int, generator: torch.Generator) -> None:
-        self.cases: list[tuple[Tensor, Tensor]] = []
+        self.cases: list[tuple[Drawn, Tensor]] = []
         for _ in range(number):
-            images, labels = pairs.draw(1, generator)
-            self.cases.append((images[:, 0], sample_places(labels, POINTS, generator)))
+            drawn = pairs.draw(1, generator)
+            self.cases.append((drawn, sample_places(drawn.labels, POINTS, generator)))
 
     def score(self, extract: Callable[[Tensor], Tensor]) -> float:
         """Share of voxels whose nearest neighbour in the other view, by the cosine of features, is the same voxel.
 
         Features are normalised as a network gets them: each channel to mean 0 and variance 1 over space. Voxels are
-        sampled evenly over labels, background included, so nothing reaches 1.
+        sampled evenly over labels, background included, so nothing reaches 1. The two windows are not the same, so that
+        it does not help to say where in its window a voxel is.
 
         Args:
             extract: images (2, 1, *spatial) to features (2, F, *spatial).
         """
         found = []
-        for images, places in self.cases:
+        for drawn, places in self.cases:
             with torch.no_grad():
-                features = functional.instance_norm(extract(images).float())
-            first, second = functional.normalize(at_places(features, places.expand(2, -1)), dim=2)
+                features = functional.instance_norm(extract(drawn.images[:, 0]).float())
+            sampled = at_places(drawn.overlap(features), places.expand(2, -1))
+            first, second = functional.normalize(sampled, dim=2)
             alike = first @ second.T
             right = torch.arange(len(alike), device=alike.device)
             found += [(alike.argmax(1) == right).float().mean(), (alike.argmax(0) == right).float().mean()]

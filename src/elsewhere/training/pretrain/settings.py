@@ -19,12 +19,13 @@ class PretrainSettings(BaseModel):
         steps: optimiser steps.
         batch_size: anatomies of a step; the network sees two images of each.
         size: voxels a side of an image.
+        shift: voxels that the windows of the two views lie apart along each axis, at most.
         features, width, downs, norm, pooling, upsampling: of `FeatureUNet`.
         points: voxels sampled of each anatomy for the loss.
         temperature: of both terms of the loss.
         structure: weight of the supervised contrast between structures (same label = positive).
         place: weight of the contrast between places (the same voxel in the other view = positive).
-        alike: weight of 1 - the correlation of each feature channel between the views.
+        alike: weight of the squared difference of each feature channel between the views.
         projection: numbers that the projection head of the structure term gives for a voxel; the head is not kept.
         given: share of the anatomies that come from label maps, where there are any.
         learning_rate: of AdamW, at its highest; cosine to 0 after a linear warm-up.
@@ -40,9 +41,10 @@ class PretrainSettings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    steps: int = Field(4000, ge=1)
-    batch_size: int = Field(1, ge=1)
-    size: int = Field(40, ge=8)
+    steps: int = Field(6000, ge=1)
+    batch_size: int = Field(2, ge=1)
+    size: int = Field(32, ge=8)
+    shift: int = Field(12, ge=0)
     features: int = Field(16, ge=1)
     width: int = Field(16, ge=1)
     downs: int = Field(3, ge=1)
@@ -93,6 +95,11 @@ class PretrainSettings(BaseModel):
                 f"setting size: found {made.size}; with downs={made.downs} it should be a multiple of {multiple}, "
                 f"{2 * multiple} or more"
             )
+        if made.shift >= made.size // 2:
+            raise SettingsError(
+                f"setting shift: found {made.shift}; it should be below {made.size // 2}, half of size={made.size}, so "
+                "that both views show something"
+            )
         if made.structure == made.place == 0:
             raise SettingsError("settings structure and place: both are 0; one of them should be above it")
         return made
@@ -100,14 +107,16 @@ class PretrainSettings(BaseModel):
 
 RECIPES: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("cpu", 3): {},
-    ("cpu", 2): {"batch_size": 4, "size": 96, "width": 16, "downs": 4},
+    ("cpu", 2): {"steps": 12000, "batch_size": 4, "size": 96, "shift": 32, "downs": 4},
     ("gpu", 3): {
-        "steps": 60000, "batch_size": 8, "size": 96, "width": 24, "points": 1024, "precision": "bf16-mixed",
-        "compile": True, "device": "cuda", "validate_every": 2000, "checkpoint_every": 500, "validation": 32,
+        "steps": 60000, "batch_size": 8, "size": 96, "shift": 32, "width": 24, "points": 1024,
+        "precision": "bf16-mixed", "compile": True, "device": "cuda",
+        "validate_every": 2000, "checkpoint_every": 500, "validation": 32,
     },
     ("gpu", 2): {
-        "steps": 60000, "batch_size": 64, "size": 192, "width": 32, "points": 1024, "precision": "bf16-mixed",
-        "compile": True, "device": "cuda", "validate_every": 2000, "checkpoint_every": 500, "validation": 64,
+        "steps": 60000, "batch_size": 64, "size": 192, "shift": 64, "width": 32, "points": 1024,
+        "precision": "bf16-mixed", "compile": True, "device": "cuda",
+        "validate_every": 2000, "checkpoint_every": 500, "validation": 64,
     },
 }  # fmt: skip
 """By name and dimensions: what differs from the defaults. "cpu": about an hour on 2 cores. "gpu" was run on none."""

@@ -1,4 +1,4 @@
-"""Two images of one anatomy: the same borders, nothing else in common."""
+"""Two images of one anatomy: the same borders, nothing else in common, not even the window."""
 
 from __future__ import annotations
 
@@ -18,6 +18,7 @@ from elsewhere.acquisition import (
     Resolution,
     RicianNoise,
     Scanner,
+    crop,
     gaussian_blur,
     smooth_noise,
 )
@@ -54,12 +55,37 @@ def drawn_scanner(dims: int) -> Scanner:
 
 
 @dataclass(frozen=True, eq=False)
+class Drawn:
+    """Two views of a batch of anatomies, and what both show.
+
+    Attributes:
+        images: (2, B, 1, *spatial) float32, the first and the second views.
+        labels: (B, *overlap) int64, of what both show. Labels of different anatomies have nothing to do with each
+            other.
+        where: for each view, where along each axis the overlap begins in it.
+    """
+
+    images: Tensor
+    labels: Tensor
+    where: tuple[tuple[int, ...], tuple[int, ...]]
+
+    def overlap(self, maps: Tensor) -> Tensor:
+        """What both views show, (2 B, F, *overlap), of maps (2 B, F, *spatial) of the first and then the second."""
+        parts = zip(maps.chunk(2), self.where, strict=True)
+        return torch.cat([crop(part, begin, tuple(self.labels.shape[1:])) for part, begin in parts])
+
+
+@dataclass(frozen=True, eq=False)
 class Pairs:
     """Draws anatomies, and two images of each.
 
+    The two windows lie at different places of the anatomy. In the same window, how far it is to each border would be
+    the easiest thing that two views have in common, and a network learns to say that and nothing of the image.
+
     Attributes:
         dims: 2 or 3.
-        size: voxels a side.
+        size: voxels a side of a window.
+        shift: voxels that the windows lie apart along each axis, at most.
         ensemble: anatomies that need no data.
         given: anatomies from label maps, or None.
         share: of anatomies that are given, where there are any.
@@ -68,27 +94,33 @@ class Pairs:
 
     dims: int
     size: int
+    shift: int
     ensemble: Anatomy
     given: Anatomy | None
     share: float
     scanner: Scanner
 
     @classmethod
-    def make(cls, dims: int, size: int, given: Anatomy | None, share: float) -> Pairs:
+    def make(cls, dims: int, size: int, shift: int, given: Anatomy | None, share: float) -> Pairs:
         """With the default ensemble and scanners."""
-        return cls(dims, size, ShapeEnsemble(), given, share, drawn_scanner(dims))
+        return cls(dims, size, shift, ShapeEnsemble(), given, share, drawn_scanner(dims))
 
-    def draw(self, batch: int, generator: torch.Generator) -> tuple[Tensor, Tensor]:
-        """Images (2, B, 1, *spatial) float32, the two views, and labels (B, *spatial) int64, on the generator's device.
-
-        Labels of different anatomies have nothing to do with each other.
-        """
+    def draw(self, batch: int, generator: torch.Generator) -> Drawn:
+        """A batch, on the generator's device; its windows are the same for all anatomies."""
         labels = self._anatomies(batch, generator)
         clean = paint(labels.repeat(2, *[1] * self.dims), generator)
-        return self.scanner(clean, generator, overwrite=True).view(2, batch, *clean.shape[1:]), labels
+        begins = torch.randint(self.shift + 1, (2, self.dims), generator=generator, device=generator.device)
+        size = (self.size,) * self.dims
+        seen = torch.cat([crop(part, b, size) for part, b in zip(clean.chunk(2), begins.tolist(), strict=True)])
+        first = begins.amax(0)
+        overlap = (begins.amin(0) + self.size - first).tolist()
+        shared = crop(labels[:, None], first.tolist(), overlap)[:, 0]
+        images = self.scanner(seen, generator, overwrite=True).view(2, batch, 1, *size)
+        there, back = (tuple(begin) for begin in (first - begins).tolist())
+        return Drawn(images, shared, (there, back))
 
     def _anatomies(self, batch: int, generator: torch.Generator) -> Tensor:
-        spatial = (self.size,) * self.dims
+        spatial = (self.size + self.shift,) * self.dims
         chosen = torch.rand(batch, generator=generator, device=generator.device) < self.share
         given = int(chosen.sum()) if self.given is not None else 0
         parts = [self.given.draw((given, *spatial), generator)] if self.given is not None and given else []
