@@ -152,6 +152,17 @@ def test_what_the_ablation_sets_is_not_set_twice(tmp_path: Path, changes: list[s
     assert not (tmp_path / "out").exists()
 
 
+def test_the_image_may_have_a_probability_of_its_own_in_the_variants_that_drop(tmp_path: Path) -> None:
+    tiny.segmentation(tmp_path / "study", {"A": 4, "B": 6})
+    changes = [*tiny.SETTINGS, "dropgen.p_image=0.9"]
+    ablate(tmp_path, variants=["features", "both", "both-25"], seeds=1, sensitivity=0, changes=changes)
+    runs = json.loads((tmp_path / "out" / "plan.json").read_text())["runs"]
+    found = {run["spec"]["method"]: run["spec"]["options"]["p_image"] for run in runs}
+    assert found == {"features": None, "both": None, "both-25": 0.9}
+    with pytest.raises(SettingsError, match=r"p_image: found 'often', wanted a number, or null"):
+        ablate(tmp_path, changes=["dropgen.p_image=often"])
+
+
 def test_there_is_no_such_ablation_or_variant() -> None:
     with pytest.raises(SettingsError, match="no ablation of 'gin'; there are those of: dropgen"):
         variants_of("gin")

@@ -198,7 +198,7 @@ def check_option(method: str, key: str, value: Any, defaults: Mapping[str, Any])
     if key not in defaults:
         raise SettingsError(f"unknown option {method}.{key}{_alike(key, defaults)}")
     default = defaults[key]
-    wanted = type(default).__name__
+    wanted = "a number, or null" if default is None else type(default).__name__
     try:
         if isinstance(default, bool):
             if not isinstance(value, bool):
@@ -210,6 +210,10 @@ def check_option(method: str, key: str, value: Any, defaults: Mapping[str, Any])
             if isinstance(default, int) and not number.is_integer():
                 raise ValueError
             value = int(number) if isinstance(default, int) else number
+        elif default is None:  # what it is then, the method says
+            if isinstance(value, bool):
+                raise ValueError
+            value = None if value is None else float(value)
         elif not isinstance(value, list | tuple if isinstance(default, list | tuple) else type(default)):
             raise ValueError
     except (TypeError, ValueError):
