@@ -13,6 +13,7 @@ from torch import Tensor
 from elsewhere.acquisition import Scanner, crop
 from elsewhere.acquisition.anatomy_ensemble import ShapeEnsemble
 from elsewhere.errors import SettingsError, StudyError
+from elsewhere.training.pretrain import PretrainSettings
 from elsewhere.training.pretrain.label_maps import digest, read_label_maps
 from elsewhere.training.pretrain.views import Pairs, paint
 
@@ -118,15 +119,18 @@ def unexplained(image: Tensor, labels: Tensor) -> float:
 
 def test_two_views_share_borders_and_no_intensities() -> None:
     labels = ShapeEnsemble(body=0.0).draw((1, 48, 48), generator())
-    images = paint(labels.repeat(2, 1, 1), generator())[:, 0]
+    images = paint(labels, generator())[:, 0]
     assert all(unexplained(image, labels[0]) < 0.6 for image in images)
     means = torch.stack([torch.stack([image[labels[0] == v].mean() for v in labels.unique()]) for image in images])
     assert abs(float(torch.corrcoef(means)[0, 1])) < 0.6
+    akin = paint(labels, generator(), akin=1.0)[:, 0]
+    means = torch.stack([torch.stack([image[labels[0] == v].mean() for v in labels.unique()]) for image in akin])
+    assert float(torch.corrcoef(means)[0, 1]) > 0.95
 
 
 def test_pairs_are_drawn_and_replayed(tmp_path: Path) -> None:
     for dims, given in ((2, None), (3, read_label_maps([maps(tmp_path)], 3))):
-        pairs = Pairs.make(dims, 16, 5, given, 0.5)
+        pairs = Pairs.make(dims, PretrainSettings(size=16, shift=5), given)
         drawn, again = pairs.draw(3, generator()), pairs.draw(3, generator())
         assert drawn.images.shape == (2, 3, 1, *(16,) * dims)
         assert drawn.labels.ndim == dims + 1
@@ -139,7 +143,7 @@ def test_pairs_are_drawn_and_replayed(tmp_path: Path) -> None:
 
 def test_the_overlap_is_what_both_windows_show() -> None:
     # Without a scanner a structure has one intensity in a view, up to its grain: the labels explain both overlaps.
-    pairs = Pairs(2, 64, 20, ShapeEnsemble(body=0.0), None, 0.0, Scanner([]))
+    pairs = Pairs(2, 64, 20, 0.0, ShapeEnsemble(body=0.0), None, 0.0, Scanner([]))
     for seed in range(4):
         drawn = pairs.draw(1, generator(seed))
         assert any(drawn.where[0] + drawn.where[1])

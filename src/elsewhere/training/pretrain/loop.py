@@ -93,8 +93,8 @@ class PretrainLoop:
             **{key: value for key, value in settings.model_dump().items() if not key.endswith("_every")},
         }
         training, held_out = _shared_out(maps)
-        self.pairs = Pairs.make(dims, settings.size, settings.shift, training, settings.given)
-        validation = Pairs.make(dims, settings.size, settings.shift, held_out, settings.given)
+        self.pairs = Pairs.make(dims, settings, training)
+        validation = Pairs.make(dims, settings, held_out)
         self.retrieval = Retrieval(validation, settings.validation, self._generator("validation"))
         with own_state(number(seed, "weights")):
             self.network = FeatureUNet(

@@ -20,6 +20,7 @@ class PretrainSettings(BaseModel):
         batch_size: anatomies of a step; the network sees two images of each.
         size: voxels a side of an image.
         shift: voxels that the windows of the two views lie apart along each axis, at most.
+        akin: share of the anatomies whose tissues look the same in both views, so that only the scanners differ.
         features, width, downs, norm, pooling, upsampling: of `FeatureUNet`.
         points: voxels sampled of each anatomy for the loss.
         temperature: of both terms of the loss.
@@ -45,6 +46,7 @@ class PretrainSettings(BaseModel):
     batch_size: int = Field(2, ge=1)
     size: int = Field(32, ge=8)
     shift: int = Field(12, ge=0)
+    akin: float = Field(0.4, ge=0, le=1)
     features: int = Field(16, ge=1)
     width: int = Field(16, ge=1)
     downs: int = Field(3, ge=1)

@@ -24,6 +24,7 @@ from elsewhere.acquisition import (
 )
 from elsewhere.acquisition.anatomy_ensemble import ShapeEnsemble
 from elsewhere.acquisition.mechanism import draw_coin, draw_normal, draw_uniform
+from elsewhere.training.pretrain.settings import PretrainSettings
 
 AIR = 0.7
 """Share of the images in which the background is dark, as air is; in the others it is a tissue like any other."""
@@ -86,6 +87,7 @@ class Pairs:
         dims: 2 or 3.
         size: voxels a side of a window.
         shift: voxels that the windows lie apart along each axis, at most.
+        akin: share of the anatomies whose tissues look the same in both views, so that only the scanners differ.
         ensemble: anatomies that need no data.
         given: anatomies from label maps, or None.
         share: of anatomies that are given, where there are any.
@@ -95,20 +97,22 @@ class Pairs:
     dims: int
     size: int
     shift: int
+    akin: float
     ensemble: Anatomy
     given: Anatomy | None
     share: float
     scanner: Scanner
 
     @classmethod
-    def make(cls, dims: int, size: int, shift: int, given: Anatomy | None, share: float) -> Pairs:
-        """With the default ensemble and scanners."""
-        return cls(dims, size, shift, ShapeEnsemble(), given, share, drawn_scanner(dims))
+    def make(cls, dims: int, settings: PretrainSettings, given: Anatomy | None) -> Pairs:
+        """As settings say, with the default ensemble and scanners."""
+        windows = settings.size, settings.shift, settings.akin
+        return cls(dims, *windows, ShapeEnsemble(), given, settings.given, drawn_scanner(dims))
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
         """A batch, on the generator's device; its windows are the same for all anatomies."""
         labels = self._anatomies(batch, generator)
-        clean = paint(labels.repeat(2, *[1] * self.dims), generator)
+        clean = paint(labels, generator, self.akin)
         begins = torch.randint(self.shift + 1, (2, self.dims), generator=generator, device=generator.device)
         size = (self.size,) * self.dims
         seen = torch.cat([crop(part, b, size) for part, b in zip(clean.chunk(2), begins.tolist(), strict=True)])
@@ -129,33 +133,36 @@ class Pairs:
         return torch.cat(parts)
 
 
-def paint(labels: Tensor, generator: torch.Generator) -> Tensor:
-    """Images before any scanner, in which every tissue has an intensity of its own in each.
+def paint(labels: Tensor, generator: torch.Generator, akin: float = 0.0) -> Tensor:
+    """Two images of each anatomy before any scanner; every tissue has an intensity of its own in each.
 
     Unlike `acquisition.render`, tissues have a fine structure that lies at the same place in both views, each time
     with another strength and sign, as vessels or folds that are too fine for a label: so places within a tissue can be
     told apart, by where something is and not by how bright it is.
 
     Args:
-        labels: (2 B, *spatial) int64, the labels of the second views again those of the first.
+        labels: (B, *spatial) int64.
         generator: the only source of randomness.
+        akin: share of the anatomies whose tissues, and what is within them, are the same in both views.
 
     Returns:
-        (2 B, 1, *spatial) float32.
+        (2 B, 1, *spatial) float32, the first views, then the second ones.
     """
-    n, spatial = len(labels), tuple(labels.shape[1:])
-    classes = int(labels.max()) + 1
+    batch, spatial = len(labels), tuple(labels.shape[1:])
+    n, classes = 2 * batch, int(labels.max()) + 1
     level = draw_uniform((n, classes), (0, 1), generator)
     contrast = draw_normal((n, classes), generator) * draw_uniform((n, 1), GRAIN, generator)
     air = draw_coin((n,), AIR, generator)
     level[:, 0] = torch.where(air > 0, 0.05 * level[:, 0], level[:, 0])
     contrast[:, 0] = torch.where(air > 0, 0, contrast[:, 0])
-    half = (n // 2, *spatial)
+    same = draw_coin((batch, 1), akin, generator)
+    for table in (level, contrast):
+        table[batch:] = torch.lerp(table[batch:], table[:batch], same)
     coarsest, finest = max(2, min(spatial) // 12), max(3, min(spatial) // 3)
     detail = torch.randint(coarsest, finest + 1, (2,), generator=generator, device=generator.device).tolist()
-    grain = sum(smooth_noise(half, number, generator) for number in detail) / 2**0.5
-    flat = labels.flatten(1)
-    image = level.gather(1, flat) + contrast.gather(1, flat) * torch.as_tensor(grain).flatten(1).repeat(2, 1)
+    grain = torch.stack([smooth_noise((batch, *spatial), number, generator) for number in detail]).sum(0) / 2**0.5
+    flat = labels.flatten(1).repeat(2, 1)
+    image = level.gather(1, flat) + contrast.gather(1, flat) * grain.flatten(1).repeat(2, 1)
     image = image + draw_uniform((n, 1), SPECKLE, generator) * draw_normal(tuple(flat.shape), generator)
     softness = draw_uniform((n,), SOFTNESS, generator)
     return gaussian_blur(image.view(n, 1, *spatial), softness)
