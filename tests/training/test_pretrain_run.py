@@ -105,8 +105,8 @@ def test_another_pretraining_in_the_same_place_is_refused(tmp_path: Path) -> Non
     small(out)
     with pytest.raises(RunError, match="had seed=0, now it is 1"):
         small(out, 2, 5, 1)
-    with pytest.raises(RunError, match=r"had temperature=0\.1, now it is 0\.2"):
-        small(out, 2, 5, 0, "temperature=0.2")
+    with pytest.raises(RunError, match=r"had temperature=0\.2, now it is 0\.3"):
+        small(out, 2, 5, 0, "temperature=0.3")
 
 
 @pytest.mark.parametrize(
