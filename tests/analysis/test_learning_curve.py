@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from rich.console import Console
 
 from benchmark import tiny
 from elsewhere.analysis.learning_curve import read_sizes, run_learning_curve, sizes_of, trained
-from elsewhere.errors import RunError, SettingsError
+from elsewhere.benchmark.run import execute
+from elsewhere.benchmark.spec import RunSpec
+from elsewhere.errors import RunError, SettingsError, StudyError
 from elsewhere.report.charts.places import Series, places
 from elsewhere.report.learning_curve import read_curve, write_learning_curve
 from elsewhere.study.case import Fold
 from elsewhere.study.study import open_study
 
-SIZES = [1, 4, None]
+SIZES = [1, None]
 
 
 @pytest.fixture(scope="module")
@@ -51,10 +54,10 @@ def test_sizes_are_read_and_put_in_order() -> None:
 def test_each_number_is_a_benchmark_and_the_table_is_gathered_from_them(made: tuple[Path, str], study: Path) -> None:
     out, said = made
     table = read_curve(out)
-    assert list(dict.fromkeys(table["patients"])) == ["1", "4", "all"]
+    assert list(dict.fromkeys(table["patients"])) == ["1", "all"]
     assert set(table["method"]) == {"erm", "mild"}
     assert set(table["held_out"]) == {"A", "B", "all"}
-    for size in ("1", "4", "all"):
+    for size in ("1", "all"):
         results = pd.read_csv(out / f"patients-{size}" / "results.csv", keep_default_na=False, dtype=str)
         chosen = (results["class"] == "all") & (results["seed"] == "all")
         wanted = results[chosen].set_index(["method", "held_out", "split", "metric"])["value"].astype(float)
@@ -66,20 +69,21 @@ def test_each_number_is_a_benchmark_and_the_table_is_gathered_from_them(made: tu
         by_fold = group.set_index("held_out")["value"]
         assert by_fold["all"] == pytest.approx((by_fold["A"] + by_fold["B"]) / 2), size
     trained_ = table.drop_duplicates("patients").set_index("patients")["trained"]
-    assert trained_.to_dict() == {"1": 1, "4": 4, "all": 6}
-    assert "1 of 3: 1 training patient, in" in said
+    assert trained_.to_dict() == {"1": 1, "all": 6}
+    assert "1 of 2: 1 training patient, in" in said
     assert "held out, mean over the folds; source-val" in said
     assert "all (6)" in said
 
 
-def test_it_goes_on_and_a_number_more_keeps_the_others(made: tuple[Path, str], study: Path, tmp_path: Path) -> None:
-    out, _ = made
+def test_it_goes_on_and_a_question_for_less_keeps_the_others(
+    made: tuple[Path, str], study: Path, tmp_path: Path
+) -> None:
+    out = shutil.copytree(made[0], tmp_path / "out")
     before = {path: path.read_bytes() for path in out.glob("patients-*/runs/*/*/*/done.json")}
-    said = run(study, out, held_out=["A", "B"], patients=[1, None])
-    assert said.count("0 to do") == 2
+    assert len(before) == 8
+    assert "0 to do" in run(study, out, held_out=["A", "B"], patients=[1])
     assert {path: path.read_bytes() for path in before} == before
-    assert list(dict.fromkeys(read_curve(out)["patients"])) == ["1", "all"]
-    run(study, out, held_out=["A", "B"])
+    assert list(dict.fromkeys(read_curve(out)["patients"])) == ["1"]
 
 
 def test_the_page_has_a_curve_for_each_fold_on_one_scale(made: tuple[Path, str]) -> None:
@@ -92,6 +96,31 @@ def test_the_page_has_a_curve_for_each_fold_on_one_scale(made: tuple[Path, str])
     assert len(figures) == 4
     assert len(numbers) == 1
     assert "all (6)" in page
+
+
+def b_fails(spec: RunSpec, folder: Path, emit: Any) -> None:
+    if spec.fold.name == "B" or spec.patients == 2:
+        raise StudyError("this one cannot be")
+    execute(spec, folder, emit)
+
+
+def test_without_one_fold_there_is_no_mean(study: Path, tmp_path: Path) -> None:
+    console = Console(file=io.StringIO(), width=200)
+    question: dict[str, Any] = {"held_out": ["A", "B"], "steps": 1, "changes": tiny.SETTINGS, "work": b_fails}
+
+    def curve(out: Path, sizes: list[int | None]) -> int:
+        return run_learning_curve(study, out=out, methods=["erm"], patients=sizes, console=console, **question)
+
+    assert curve(tmp_path / "out", [2, 3]) == 1
+    table = read_curve(tmp_path / "out")
+    assert set(table["patients"]) == {"3"}
+    assert table.loc[table["held_out"] == "A", "value"].notna().any()
+    assert table.loc[table["held_out"] == "all", "value"].isna().all()
+    page = write_learning_curve(tmp_path / "out").read_text(encoding="utf-8")
+    assert "Not complete: 1 of 2 runs failed" in page
+    assert curve(tmp_path / "none", [2]) == 1
+    with pytest.raises(RunError, match="no run is finished yet"):
+        write_learning_curve(tmp_path / "none")
 
 
 def test_who_trained_is_read_off_the_split(study: Path) -> None:

@@ -44,7 +44,7 @@ COLUMNS = [
     "n_patients",
 ]  # fmt: skip
 """`patients` is the number that was asked for, or "all"; `trained` how many trained, in the mean over the runs.
-`held_out` is "all" for the mean over the folds, where there are several."""
+`held_out` is "all" for the mean over the folds, where there are several; it is empty until all are finished."""
 
 SPLITS = {"held-out": "held out", "in-domain": "home"}
 """The table's word for each split of the patients who are judged."""
@@ -161,7 +161,7 @@ def trained(study: Study, fold: Fold, seed: int, patients: int | None) -> int:
 def _rows(
     results: pd.DataFrame, folds: Sequence[str], trained_by: Mapping[str, float], people: Mapping[Any, set[str]]
 ) -> Iterator[dict[str, Any]]:
-    """One method's rows of one number of patients: each fold's, then the mean over the folds where all are there."""
+    """One method's rows of one number of patients: each fold's, then the mean over the folds (NaN: one is missing)."""
     for key, group in results.groupby(["selection", "split", "metric"], sort=False):
         which = dict(zip(("selection", "split", "metric"), key, strict=True))
         cells: dict[str, Cell] = {}
@@ -169,9 +169,10 @@ def _rows(
             for row in group[group["held_out"] == fold].to_dict("records"):
                 cells[fold] = Cell(row["value"], row["lo"], row["hi"], int(row["n_cases"]), int(row["n_patients"]), 1)
                 yield {**which, "held_out": fold, "trained": trained_by[fold], **_plain(cells[fold])}
-        if len(folds) > 1 and len(cells) == len(folds):
+        if len(folds) > 1:
             apart = disjoint([people.get((fold, which["split"]), set()) for fold in folds])
-            mean = mean_of(list(cells.values()), apart=apart)
+            whole = len(cells) == len(folds)
+            mean = mean_of(list(cells.values()), apart=apart) if whole else Cell(math.nan, math.nan, math.nan)
             yield {**which, "held_out": ALL, "trained": _mean(trained_by.values()), **_plain(mean)}
 
 
@@ -215,9 +216,10 @@ def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) 
             shown = over[(over["selection"] == rule) & (over["split"] == side)]
             oracle = " [bold red]ORACLE[/bold red]" if rule == ORACLE else ""
             mean = ", mean over the folds" if several else ""
-            title = f"{escape(study)}: {METRIC_NAMES.get(metric, metric)}, {words}{mean}; {rule}{oracle}"
+            what = f"{METRIC_NAMES.get(metric, metric)} by training patients"
+            title = f"{escape(study)}: {what}, {words}{mean}; {rule}{oracle}"
             printed = Table(title=title, title_justify="left", title_style="bold")
-            printed.add_column("training patients", no_wrap=True)
+            printed.add_column("method", no_wrap=True)
             for name in names.values():
                 printed.add_column(name, justify="right")
             for method in dict.fromkeys(of_metric["method"]):
@@ -235,6 +237,6 @@ def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) 
 
 def _cell(rows: pd.DataFrame) -> str:
     """Of the one row, where there is one."""
-    for row in rows.to_dict("records"):
+    for row in rows.dropna(subset=["value"]).to_dict("records"):
         return Cell(row["value"], row["lo"], row["hi"]).text()
     return "-"

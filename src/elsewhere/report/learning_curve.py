@@ -10,17 +10,31 @@ import pandas as pd
 from elsewhere.analysis.learning_curve import COLUMNS, CURVE, over_folds, sizes_of
 from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.benchmark.record import reading
-from elsewhere.benchmark.spec import ORACLE
 from elsewhere.benchmark.tables import ALL
+from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.evidence.findings_material import HELD_OUT, HOME, PRIMARY
 from elsewhere.evidence.intervals import Interval
 from elsewhere.files import write_text
-from elsewhere.report.blocks import Block, Cell, Facts, Figure, Figures, Row, Section, Table, limits, number
+from elsewhere.report.blocks import (
+    Block,
+    Cell,
+    Facts,
+    Figure,
+    Figures,
+    Heading,
+    Row,
+    Section,
+    Table,
+    Text,
+    limits,
+    number,
+)
 from elsewhere.report.charts.places import Series, Value, places
 from elsewhere.report.charts.scale import extent
 from elsewhere.report.page import Page, render, warnings
+from elsewhere.report.sections.view import DISTANCES
 
 PAGE = "learning_curve.html"
 
@@ -37,10 +51,12 @@ def write_learning_curve(folder: Path | str) -> Path:
     """Write `learning_curve.html` into the folder of a learning curve; returns its path.
 
     Raises:
-        RunError: there is no learning curve, or one of its files is damaged.
+        RunError: there is no learning curve, no run of it is finished, or one of its files is damaged.
     """
     folder = Path(folder)
     table = read_curve(folder)
+    if table.empty:
+        raise RunError(f"{folder}: no run is finished yet; {AGAIN}")
     benchmarks = {size: load(folder / f"patients-{size}") for size in dict.fromkeys(table["patients"])}
     write_text(folder / PAGE, render(page_of_curve(table, benchmarks)))
     return folder / PAGE
@@ -103,8 +119,6 @@ def _warnings(benchmarks: dict[str, Loaded]) -> list[str]:
 
 def _answer(shown: pd.DataFrame, metric: str) -> str:
     """What the first and the last number of patients give at the held-out sites, by the first rule."""
-    if shown.empty:
-        return "No run is finished yet, so there is no answer."
     found = over_folds(shown)
     found = found[(found["split"] == HELD_OUT) & (found["selection"] == shown["selection"].iloc[0])]
     names = sizes_of(shown)
@@ -114,7 +128,8 @@ def _answer(shown: pd.DataFrame, metric: str) -> str:
             f"{method} {number(_value(found[found['method'] == method], size)[0], 2)}"
             for method in dict.fromkeys(shown["method"])
         ]
-        told.append(f"with {names[size]} training {'patient' if size == '1' else 'patients'}: {', '.join(scores)}")
+        people = names[size].replace("(", "").replace(")", "")  # all 21
+        told.append(f"with {people} training {'patient' if size == '1' else 'patients'}: {', '.join(scores)}")
     return f"{NAMES[metric]} at the held-out sites {'; '.join(told)}."
 
 
@@ -139,9 +154,9 @@ def _curves(shown: pd.DataFrame, colours: dict[str, int], metric: str, anchor: s
         if drawn:
             figures.append(Figure(title, drawn))
     captions = [
-        "Dot: mean over the seeds' models; upright line: its 95 % interval. One scale for all; the steps along the "
-        "axis are equally wide, whatever the numbers. In brackets: how many trained, where that is another number.",
-        sentence(THESE_MODELS),
+        "Dot: mean over the seeds' models; upright line: 95 % interval for these models. One scale for all; the steps "
+        "along the axis are equally wide, whatever the numbers. In brackets: how many trained, where that is another "
+        "number.",
     ]
     lead = f"{NAMES[metric]} over the number of patients that train."
     return Section(anchor, "Learning curve", [Figures(figures, captions)], lead, rule, legend=True)
@@ -162,37 +177,40 @@ def _panels(shown: pd.DataFrame) -> list[tuple[str, str, str]]:
 
 def _numbers(shown: pd.DataFrame, colours: dict[str, int], metric: str, anchor: str, rule: str) -> Section:
     names = sizes_of(shown)
+    panels = _panels(shown)
     blocks: list[Block] = []
-    digits = 2 if metric in ("hd95", "assd") else 3
-    for where, side, title in _panels(shown):
+    for where, side, title in panels:
         mine = shown[(shown["held_out"] == where) & (shown["split"] == side)]
         rows = []
         for method, colour in colours.items():
             values = [_value(mine[mine["method"] == method], size) for size in names]
-            rows.append(Row(method, [_cell(value, digits) for value in values], colour))
-        head = [title, *names.values()]
-        blocks.append(
-            Table(f"{NAMES[metric]}, {title}", head, rows, folded="" if where == ALL or len(blocks) < 2 else title)
-        )
-    caption = "ORACLE: models were selected by the held-out site itself." if rule == ORACLE else ""
-    return Section(
-        anchor, "The numbers", blocks, f"{NAMES[metric]} by number of training patients. {caption}".strip(), rule
-    )
+            rows.append(Row(method, [_cell(value, metric) for value in values], colour))
+        folded = title if len(panels) > len(SAID) and where != ALL else ""  # those of one fold, where there is a mean
+        blocks += [] if folded else [Heading(title)]
+        blocks.append(Table(f"{NAMES[metric]}, {title}", ["method", *names.values()], rows, folded=folded))
+    blocks.append(Text([sentence(THESE_MODELS)]))
+    return Section(anchor, "The numbers", blocks, f"{NAMES[metric]} by number of training patients.", rule)
 
 
-def _cell(value: Value, digits: int) -> Cell:
+def _cell(value: Value, metric: str) -> Cell:
     if math.isnan(value[0]):
         return Cell("–", mark="quiet")
+    digits = 2 if metric in DISTANCES else 3
     return Cell(number(value[0], digits), [limits(Interval(*value, 0, 0), digits - 1)])
 
 
 def _runs(benchmarks: dict[str, Loaded]) -> Section:
     """Each benchmark: its folder, its runs, its command."""
     command = next((text for one in benchmarks.values() if (text := str(one.question.get("command", "")))), "")
-    facts = []
+    runs = [run for loaded in benchmarks.values() for run in loaded.runs]
+    seeds = sorted({run.spec.seed for run in runs})
+    facts = [
+        ("methods", ", ".join(dict.fromkeys(run.spec.method_title for run in runs))),
+        ("seeds", ", ".join(map(str, seeds))),
+    ]
     for size, loaded in benchmarks.items():
         done = sum(run.done is not None for run in loaded.runs)
-        facts.append((f"{size} patients", f"patients-{size}: {done} of {len(loaded.runs)} runs done"))
+        facts.append((f"patients-{size}", f"{done} of {len(loaded.runs)} runs done"))
     first = next(iter(benchmarks.values()))
     settings = [(key, str(value)) for key, value in first.runs[0].spec.settings.items()]
     return Section("runs", "What was run", [Facts(facts, command=command), Facts(settings, folded="Settings")])
