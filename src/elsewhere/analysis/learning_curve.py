@@ -218,7 +218,8 @@ def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) 
             mean = ", mean over the folds" if several else ""
             what = f"{METRIC_NAMES.get(metric, metric)} by training patients"
             title = f"{escape(study)}: {what}, {words}{mean}; {rule}{oracle}"
-            printed = Table(title=title, title_justify="left", title_style="bold")
+            console.print(f"[bold]{title}[/bold]", highlight=False, soft_wrap=True)  # a narrow table would fold it
+            printed = Table()
             printed.add_column("method", no_wrap=True)
             for name in names.values():
                 printed.add_column(name, justify="right")
