@@ -19,6 +19,7 @@ from elsewhere.deploy import export_check
 from elsewhere.deploy.export import export_model, open_model
 from elsewhere.deploy.folder import SUMS
 from elsewhere.errors import ElsewhereError, RunError, SettingsError
+from elsewhere.networks import pretrained
 from elsewhere.training.model_io import Deployed
 
 pytestmark = pytest.mark.filterwarnings("ignore:`torch.jit")
@@ -74,6 +75,35 @@ def test_the_file_alone_answers_like_the_model(tmp_path: Path, kind: str, to: st
     assert (told["temperature"], told["sites"], told["overlap"]) == (1.7, ["A", "B"], 0.25)
     assert told["multiple_of"] == list(model.multiple_of)
     assert [path.name for path in out.parent.iterdir()] == [out.name]
+
+
+STABLE = {"extractor": "elsewhere-3d", "extractor_options": {"features": 3, "width": 4, "downs": 1}, "norm": "voxel"}
+
+
+@pytest.mark.parametrize("to", list(ENDINGS))
+@pytest.mark.parametrize(
+    ("kind", "options"),
+    [
+        ("2D segmentation", {}),
+        ("3D segmentation", STABLE),
+        ("3D segmentation", {"image": False}),
+        ("2D classification", {"norm": "voxel"}),
+    ],
+)
+def test_the_extractor_of_dropgen_is_in_the_file(tmp_path: Path, kind: str, options: dict[str, Any], to: str) -> None:
+    if to == "onnx":
+        pytest.importorskip("onnx", reason="the extra onnx is not installed")
+        pytest.importorskip("onnxruntime", reason="the extra onnx is not installed")
+    with pretrained.layout_only():
+        model = exported_models.model(tmp_path / "model", kind, method="dropgen", options=options)
+    done = export_model(model, to, tmp_path / ENDINGS[to])
+    assert done.difference <= export_check.TOLERANCE
+    size = model.patch_size or model.preprocessing.size
+    assert size is not None
+    image = torch.randn(2, len(model.preprocessing.channels), *(2 * n for n in size))
+    with torch.no_grad():
+        wanted = model(image)
+    torch.testing.assert_close(run(done.path, image), wanted, atol=1e-4, rtol=1e-4)
 
 
 class Different(Deployed):

@@ -82,5 +82,36 @@ def test_what_cannot_be_widened_is_said(network: nn.Module, sentence: str) -> No
         widen(network, 1, 2)
 
 
+class Again(nn.Module):
+    """Looks at its image a second time, at the end."""
+
+    def __init__(self, how: str) -> None:
+        super().__init__()
+        self.how, self.first, self.last = (
+            how,
+            nn.Conv2d(1, 3, 3, padding=1),
+            nn.Conv2d(4 if how == "joined" else 3, 1, 1),
+        )
+
+    def forward(self, image: Tensor) -> Tensor:
+        seen = self.first(image)
+        if self.how == "joined":
+            return self.last(torch.cat([seen, image], dim=1))
+        return self.last(seen) + image  # one channel and five make five
+
+
+@pytest.mark.parametrize(
+    ("network", "sentence"),
+    [
+        (Again("joined"), r"taken in more places than first: cannot widen it \(.*channels"),
+        (Again("added"), r"taken in more places than first: .*\(1, 5, 64, 64\) instead of \(1, 1, 64, 64\)"),
+        (nn.Sequential(nn.BatchNorm2d(1, affine=False), nn.Conv2d(1, 2, 3)), "taken in more places than 1"),
+    ],
+)
+def test_an_image_that_is_needed_elsewhere_too_is_said(network: nn.Module, sentence: str) -> None:
+    with pytest.raises(SettingsError, match=sentence):
+        widen(network, 4, 2)
+
+
 def test_input_channels_are_those_of_the_first_convolution() -> None:
     assert input_channels(networks.build("unet", dims=3, in_channels=4, out_channels=2)) == 4

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from typing import Any
 
 import torch
@@ -10,11 +11,14 @@ from torch import Tensor, nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.nn.modules.conv import _ConvNd
 from torch.overrides import TorchFunctionMode
+from torch.utils._pytree import tree_leaves
 
 from elsewhere.errors import SettingsError
 
 SIZES = (64, 32, 96, 128, 224, 256)
 """Of the image that is sent through the network to see which layers take it; the first that it accepts."""
+
+Shapes = list[tuple[int, ...]]
 
 
 def input_channels(network: nn.Module) -> int:
@@ -47,13 +51,17 @@ def widen(network: nn.Module, extra: int, dims: int) -> list[str]:
         Names of the layers that were rebuilt.
 
     Raises:
-        SettingsError: the image first meets a layer that cannot be widened (grouped, a normalisation, no convolution).
+        SettingsError: the image first meets a layer that cannot be widened (grouped, a normalisation, no convolution),
+            or meets one later, too (joined or added to what the network made of it).
     """
-    layers = _first_layers(network, dims)
+    channels = input_channels(network)
+    layers, size, shapes = _first_layers(network, channels, dims)
     names = {id(module): name for name, module in network.named_modules()}
     for layer in layers:
         _widen(layer, extra, names[id(layer)])
-    return [names[id(layer)] for layer in layers]
+    found = [names[id(layer)] for layer in layers]
+    _check(network, channels + extra, (size,) * dims, shapes, found)
+    return found
 
 
 def _widen(layer: _ConvNd, extra: int, name: str) -> None:
@@ -66,34 +74,52 @@ def _widen(layer: _ConvNd, extra: int, name: str) -> None:
     layer.in_channels += extra
 
 
-def _first_layers(network: nn.Module, dims: int) -> list[_ConvNd]:
-    """Convolutions that take the image, as it is or after steps without weights (padding, casts), in their order."""
-    channels = input_channels(network)
-    training = {module: module.training for module in network.modules()}
+def _first_layers(network: nn.Module, channels: int, dims: int) -> tuple[list[_ConvNd], int, Shapes]:
+    """Convolutions that take the image, as it is or after steps without weights (padding, casts), in their order.
+
+    With the size of the image that went through, and the shapes of what came out.
+    """
     refused: Exception | None = None
+    for size in SIZES:
+        seen = _Seen(channels)
+        try:
+            shapes = _shapes(network, (1, channels, *(size,) * dims), seen)
+        except SettingsError:
+            raise
+        except Exception as error:  # a size that this network does not take
+            refused = error
+            continue
+        return seen.layers(network), size, shapes
+    raise SettingsError(f"{type(network).__name__}: no image of {SIZES} pixels a side went through it ({refused})")
+
+
+def _check(network: nn.Module, channels: int, spatial: tuple[int, ...], shapes: Shapes, layers: list[str]) -> None:
+    """The wider image must go through, and what comes out must be as large as before."""
+    wrong = f"{type(network).__name__}: its image is taken in more places than {', '.join(layers)}: cannot widen it"
+    try:
+        found = _shapes(network, (1, channels, *spatial))
+    except Exception as error:  # whatever an operation raises that expects as many channels as before
+        raise SettingsError(
+            f"{wrong} ({str(error).splitlines()[0] if str(error) else type(error).__name__})"
+        ) from error
+    if found != shapes:
+        raise SettingsError(f"{wrong} (its output would be {found[0]} instead of {shapes[0]})")
+
+
+def _shapes(network: nn.Module, image: tuple[int, ...], seen: _Seen | None = None) -> Shapes:
+    """Of all tensors that come out for an image of a shape, in evaluation mode; nothing is computed."""
+    training = {module: module.training for module in network.modules()}
     try:
         network.eval()  # batch normalisation of one value a channel is refused in training mode
-        for size in SIZES:
-            seen = _Seen(channels)
-            try:
-                with (
-                    FakeTensorMode(allow_non_fake_inputs=True),
-                    torch.no_grad(),
-                    seen,
-                ):  # shapes alone; nothing is computed
-                    image = torch.empty(1, channels, *(size,) * dims)
-                    seen.mark(image)
-                    network(image)
-            except SettingsError:
-                raise
-            except Exception as error:  # a size that this network does not take
-                refused = error
-                continue
-            return seen.layers(network)
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), seen or nullcontext():
+            given = torch.empty(image)
+            if seen is not None:
+                seen.mark(given)
+            out = network(given)
+            return [tuple(leaf.shape) for leaf in tree_leaves(out) if isinstance(leaf, Tensor)]
     finally:
         for module, mode in training.items():
             module.training = mode
-    raise SettingsError(f"{type(network).__name__}: no image of {SIZES} pixels a side went through it ({refused})")
 
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, *(getattr(nn.functional, f"conv{d}d") for d in (1, 2, 3))}

@@ -25,7 +25,8 @@ class FeatureNorm(nn.Module):
             SettingsError: the channels are no multiple of `features`.
         """
         if self.kind == "instance":
-            return functional.instance_norm(features)
+            one = features.new_ones(features.shape[1])  # changes nothing; without it there is no export to ONNX
+            return functional.instance_norm(features, weight=one, bias=torch.zeros_like(one))
         if self.kind == "voxel":
             return unit_norm(features, self.features)
         return features
