@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,8 +15,10 @@ from rich.console import Console
 from sklearn.metrics import roc_auc_score
 
 from elsewhere.analysis.ablation import run_ablation, variants_of
-from elsewhere.analysis.sensitivity_table import change, read_sensitivity, sensitivities
-from elsewhere.errors import RunError, SettingsError
+from elsewhere.analysis.sensitivity import remove_channels
+from elsewhere.analysis.sensitivity_table import change, is_done, read_sensitivity, sensitivities
+from elsewhere.benchmark.loading import read_plan
+from elsewhere.errors import ModelError, RunError, SettingsError
 from elsewhere.report import write_report
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
@@ -118,6 +121,67 @@ def test_the_report_has_a_section_where_the_files_are(done: tuple[Path, str]) ->
     (out / "ablation.json").rename(out / "kept")
     assert 'id="ablation"' not in write_report(out).read_text(encoding="utf-8")
     (out / "kept").rename(out / "ablation.json")
+
+
+def test_the_report_shows_nothing_of_another_question(done: tuple[Path, str]) -> None:
+    folder, _ = done
+    out, drawn = folder / "out", "Without one input channel"
+    assert ablate(folder, variants=["erm", "both-50"], seeds=1, steps=1, sensitivity=0)[0] == 0
+    page = write_report(out).read_text(encoding="utf-8")
+    assert 'id="ablation"' in page
+    assert drawn not in page
+    assert "sensitivity.csv is of other runs than these" in page
+    about = json.loads((out / "ablation.json").read_text())
+    about["variants"][1]["options"]["p"] = 0.25
+    (out / "ablation.json").write_text(json.dumps(about))
+    assert 'id="ablation"' not in write_report(out).read_text(encoding="utf-8"), "both-50 is no variant with p = 0.25"
+    assert ablate(folder, variants=["erm", "features", "both-50"])[0] == 0
+    page = write_report(out).read_text(encoding="utf-8")
+    assert drawn in page
+    assert "Training runs behind each change: 2." in page
+
+
+def test_a_run_that_is_stopped_between_its_two_files_is_done_again(
+    done: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(done[0] / "out", tmp_path / "out")
+    spec = read_plan(out)[1][0]
+    run = out / spec.folder
+    assert is_done(run, spec, None)
+
+    def stop(*_: object) -> None:
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr("elsewhere.analysis.sensitivity_table.write_text", stop)
+        with pytest.raises(KeyboardInterrupt):
+            remove_channels(spec, run, lambda _: None, most=1)
+    assert not is_done(run, spec, None)
+    remove_channels(spec, run, lambda _: None)
+    assert is_done(run, spec, None)
+
+
+def test_an_answer_that_is_no_number_is_no_score(
+    done: tuple[Path, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = shutil.copytree(done[0] / "out", tmp_path / "out")
+    spec = read_plan(out)[1][0]
+    monkeypatch.setattr(
+        "elsewhere.analysis.sensitivity.answers",
+        lambda *_, **__: iter([np.ones((2, 32, 32)), np.full((2, 32, 32), np.nan)]),
+    )
+    with pytest.raises(ModelError, match="the model without image answers with NaN or Inf"):
+        remove_channels(spec, out / spec.folder, lambda _: None, most=1)
+
+
+def test_a_folder_in_which_nothing_was_begun_is_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def stop(*_: object, **__: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("elsewhere.benchmark.benchmark.run_benchmark", stop)
+    with pytest.raises(KeyboardInterrupt):
+        ablate(tmp_path)
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_classification_by_auroc_on_few_patients(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from elsewhere.benchmark import run_benchmark
 from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.spec import RunSpec, slug
+from elsewhere.benchmark.variants import require_different
 from elsewhere.errors import SettingsError, StudyError
 from elsewhere.study.hashes import FileHashes
 from elsewhere.study.study import Study, open_study
@@ -128,6 +129,7 @@ def test_a_run_survives_json(study: Study) -> None:
         ({"methods": ["a,b=vrex"]}, "'a,b' has a comma in it"),
         ({"methods": ["a=b=vrex"]}, "'a=b' has an equals sign in it"),
         ({"methods": ["a.b=vrex"]}, "'a.b' has a dot in it"),
+        ({"methods": ["a\nb=vrex"]}, "character that cannot be shown"),
         ({"methods": ["=vrex"]}, "there is no label"),
         ({"methods": ["vrex", "mine=vrex"]}, "'vrex' and 'mine' in --methods are the same training"),
         ({"patients": 0}, "--patients: found 0, wanted at least 1"),
@@ -157,6 +159,20 @@ def test_a_label_is_what_is_shown_and_the_method_what_is_run(study: Study) -> No
     plain = planned(study, methods=["vrex"], **{**question, "options": {"vrex": {"weight": 3.0}}})[0]
     assert strong.identity == plain.identity != mild.identity
     assert erm.identity == planned(study, methods=["erm"], seeds=[0], held_out=["A"])[0].identity
+
+
+def test_one_training_from_two_copies_of_a_file_is_one_training(tmp_path: Path) -> None:
+    """Runs are told apart by their identity, in which a file is its content."""
+    for name, content in (("one", b"1"), ("copy", b"1"), ("other", b"2")):
+        (tmp_path / name).write_bytes(content)
+
+    def ask(first: str, second: str) -> None:
+        options = {"a": {"weights": str(tmp_path / first)}, "b": {"weights": str(tmp_path / second)}}
+        require_different({"a": "dropgen", "b": "dropgen"}, options)
+
+    ask("one", "other")
+    with pytest.raises(SettingsError, match="'a' and 'b' in --methods are the same training"):
+        ask("one", "copy")
 
 
 def test_options_are_given_by_label_or_by_method() -> None:

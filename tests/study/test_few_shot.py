@@ -94,6 +94,12 @@ def test_what_is_given_up_is_said() -> None:
         "few-shot: 1 of 10 training patients trains (A 0, B 1)",
     )
     assert one[1] in ("few-shot: no training patient of class yes", "few-shot: no training patient of class no")
+    alone = one[0].split("(")[1]
+    site = "A" if alone.startswith("A 1") else "B"
+    assert one[2:] == (
+        f"few-shot: site {site} trains alone, so methods that compare training sites have none to compare",
+    )
+    assert not any("alone" in note for note in keep_few(study, whole, 2, 0).notes)
     many = keep_few(study, whole, 40, 0)
     assert many.train == whole.train
     assert many.notes[-1] == "few-shot: 40 training patients were asked for and there are 10: all of them train"

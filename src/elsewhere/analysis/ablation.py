@@ -92,7 +92,7 @@ def run_ablation(
         ElsewhereError: no such ablation or variant, an option that the ablation itself sets, or whatever
             `run_benchmark` says.
     """
-    from elsewhere.benchmark.benchmark import run_benchmark
+    from elsewhere.benchmark.benchmark import PLAN, run_benchmark
 
     out, console = Path(out), console or standard_output()
     chosen = variants_of(method, variants)
@@ -105,7 +105,8 @@ def run_ablation(
             study, out=out, methods=names, changes=[*changes, *own], jobs=jobs, ray=ray, console=console, **question
         )
     except KeyboardInterrupt:
-        write_text(out / ABLATION, about)
+        if (out / PLAN).is_file():  # else nothing was begun, and the folder may be anybody's
+            write_text(out / ABLATION, about)
         raise
     write_text(out / ABLATION, about)
     if sensitivity == 0:

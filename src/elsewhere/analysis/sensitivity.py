@@ -25,6 +25,7 @@ from elsewhere.benchmark.run import OPENINGS, device, sealed, teller
 from elsewhere.benchmark.scoring import segmented
 from elsewhere.benchmark.sheets import HELD_OUT, HOME, PREDICTIONS, PROBABILITY, TARGET
 from elsewhere.benchmark.spec import RunSpec
+from elsewhere.errors import ModelError
 from elsewhere.study.case import Picture
 from elsewhere.training.model_io import Deployed, load_model
 
@@ -91,6 +92,9 @@ def _judged(model: Deployed, case: str, read: Read, overlap: float, where: torch
     what = [(NOTHING, NOTHING), *((one.name, one.kind) for one in some)]
     found = answers(model, stored, kept(some), overlap=overlap, device=where)
     for (channel, kind), said in zip(what, found, strict=True):
+        if not np.isfinite(said).all():  # left out, or counted as a class, it would pass for a score
+            without = f" without {channel}" if channel else ""
+            raise ModelError(f"case '{case}': the model{without} answers with NaN or Inf; wanted finite numbers")
         yield {**who, "channel": channel, "kind": kind, **score(said)}
 
 

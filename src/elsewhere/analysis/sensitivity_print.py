@@ -21,7 +21,7 @@ from elsewhere.analysis.sensitivity_table import (
     interval,
 )
 from elsewhere.benchmark.sheets import HELD_OUT, HOME
-from elsewhere.evidence.estimands import THIS_METHOD
+from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD
 from elsewhere.evidence.findings_answer import NAMES
 
 Row = Mapping[Any, Any]
@@ -52,8 +52,15 @@ def print_sensitivity(console: Console, table: pd.DataFrame, methods: Sequence[s
             _add(printed, method, of[of["method"] == method])
         console.print()
         console.print(printed)
-    of_method = any(interval(row).estimand == THIS_METHOD for row in shown.to_dict("records"))
-    brackets = "( ): for the method, other patients and training runs" if of_method else "[ ]: for these models"
+    found = [interval(row) for row in shown.to_dict("records")]
+    whose = {one.estimand for one in found if not math.isnan(one.lo)}
+    words = {
+        THIS_METHOD: "( ): for the method, other patients and training runs",
+        THESE_MODELS: "[ ]: for these models",
+    }
+    brackets = (
+        "; ".join(text for estimand, text in words.items() if estimand in whose) or "no interval: too few patients"
+    )
     over = "; mean over the held-out sites" if several else ""
     console.print(
         f"[dim]{escape(brackets)}{over}. Below 0: the network is worse without it. The feature of the largest change "

@@ -4,7 +4,8 @@ A run's `sensitivity.parquet` has a row a case and removal: who (`case`, `patien
 (`channel`, `kind`; both empty where nothing was), and `value`, the Dice of the case, or (classification) `target` and
 `probability:CLASS`. `sensitivity.csv` has a row for each method, held-out site, split and removal: the change of the
 task's main metric with both intervals of a comparison (`evidence.paired`), and the mean over the held-out sites
-(`held_out` is then "all").
+(`held_out` is then "all"). `sensitivity.json` beside it names the runs that it is of: the folder may be asked another
+question later, and the report must not show the one's numbers with the other's.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import hashlib
 import io
 import json
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -72,8 +73,13 @@ def write_done(folder: Path, spec: RunSpec, most: int | None, rows: pd.DataFrame
     """Write the rows of a run, and whose they are."""
     with atomic(folder / OF_A_RUN) as temporary:
         rows.to_parquet(temporary, index=False)
-    digest = hashlib.sha256((folder / OF_A_RUN).read_bytes()).hexdigest()
+        (folder / ABOUT).unlink(missing_ok=True)  # of older rows: stopped between the two files, a run is done again
+    digest = _sha256((folder / OF_A_RUN).read_bytes())
     write_text(folder / ABOUT, json.dumps({**_about(spec, most), "sha256": digest}, indent=1))
+
+
+def _sha256(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
 
 
 def _about(spec: RunSpec, most: int | None) -> dict[str, Any]:
@@ -89,27 +95,39 @@ def read_done_rows(folder: Path) -> pd.DataFrame:
     path = folder / OF_A_RUN
     with reading(path, f"delete it and {AGAIN}"):
         content, about = path.read_bytes(), json.loads((folder / ABOUT).read_text(encoding="utf-8"))
-        if hashlib.sha256(content).hexdigest() != about["sha256"]:
+        if _sha256(content) != about["sha256"]:
             raise RunError(f"{path}: was changed since it was written (its hash differs); delete it and {AGAIN}")
         return pd.read_parquet(io.BytesIO(content))
 
 
 def write_sensitivity(out: Path, specs: Sequence[RunSpec], task: str, most: int | None) -> pd.DataFrame:
     """Write `sensitivity.csv` of a benchmark from the runs whose channels were removed; returns it."""
-    table = sensitivities(of_runs(out, specs, most), tuple(dict.fromkeys(spec.fold.name for spec in specs)), task)
+    done = [spec for spec in specs if looked_at(out, spec) and is_done(out / spec.folder, spec, most)]
+    table = sensitivities(of_runs(out, done), tuple(dict.fromkeys(spec.fold.name for spec in specs)), task)
     with atomic(out / SENSITIVITY) as temporary:
         table.to_csv(temporary, index=False)
+    about = {"runs": [str(spec.folder) for spec in done], "sha256": _sha256((out / SENSITIVITY).read_bytes())}
+    write_text(out / ABOUT, json.dumps(about, indent=1))
     return table
 
 
-def of_runs(out: Path, specs: Sequence[RunSpec], most: int | None) -> pd.DataFrame:
-    """The rows of all runs, with `method`, `held_out`, `seed` and `selection`."""
+def is_of(out: Path, specs: Iterable[RunSpec]) -> bool:
+    """`sensitivity.csv` is of these runs, or of some of them, and of no others."""
+    try:
+        about = json.loads((out / ABOUT).read_text(encoding="utf-8"))
+        whole = about["sha256"] == _sha256((out / SENSITIVITY).read_bytes())
+        return whole and set(about["runs"]) <= {str(spec.folder) for spec in specs}
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def of_runs(out: Path, specs: Iterable[RunSpec]) -> pd.DataFrame:
+    """The rows of these runs, with `method`, `held_out`, `seed` and `selection`."""
     tables = [
         read_done_rows(out / spec.folder).assign(
             method=spec.method, held_out=spec.fold.name, seed=spec.seed, selection=spec.selection[0]
         )
         for spec in specs
-        if looked_at(out, spec) and is_done(out / spec.folder, spec, most)
     ]
     return pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
 

@@ -12,7 +12,7 @@ from typing import Any
 
 from elsewhere.benchmark.spec import REFERENCE
 from elsewhere.errors import SettingsError
-from elsewhere.methods import card, names
+from elsewhere.methods import by_content, card, names
 
 TAKEN = (REFERENCE, "network_options")
 """No labels: the one is a row of the tables already, the other the first word of settings."""
@@ -71,7 +71,7 @@ def require_different(methods: Mapping[str, str], options: Mapping[str, Mapping[
     """
     seen: list[tuple[str, str, dict[str, Any]]] = []
     for label, method in methods.items():
-        own = options_of(label, method, options)
+        own = by_content(method, options_of(label, method, options))  # as in a run's identity
         for other, its_method, its_own in seen:
             if (method, own) == (its_method, its_own):
                 raise SettingsError(
@@ -85,6 +85,8 @@ def _check_label(text: str, label: str) -> None:
     wanted = "wanted LABEL=METHOD, for example features=dropgen"
     if not label:
         raise SettingsError(f"--methods {text!r}: there is no label; {wanted}")
+    if not label.isprintable():
+        raise SettingsError(f"--methods {text!r}: the label {label!r} has a character that cannot be shown; {wanted}")
     for sign, words in NOT_IN_A_LABEL.items():
         if sign in label:
             raise SettingsError(f"--methods {text!r}: the label {label!r} has {words} in it; {wanted}")

@@ -96,7 +96,7 @@ def one_by_one(cases: Sequence[Case], strata: Mapping[str, str], seed: int) -> I
 
 
 def _notes(few: Sequence[Case], training: Sequence[Case]) -> list[str]:
-    """How many train, and which sites and classes they leave without a training patient."""
+    """How many train, which sites and classes they leave without a training patient, and that one site is alone."""
     at = {site: len({case.patient for case in few if case.site == site}) for site in sorted({c.site for c in training})}
     n, of = (len({case.patient for case in cases}) for cases in (few, training))
     where = ", ".join(f"{site} {number}" for site, number in at.items())
@@ -105,4 +105,9 @@ def _notes(few: Sequence[Case], training: Sequence[Case]) -> list[str]:
     lacking = sorted(classes - {case.label for case in few})
     if lacking:
         notes.append(f"few-shot: no training patient of class {', '.join(lacking)}")
+    here = [site for site, number in at.items() if number]
+    if len(here) == 1 < len(at):
+        notes.append(
+            f"few-shot: site {here[0]} trains alone, so methods that compare training sites have none to compare"
+        )
     return notes

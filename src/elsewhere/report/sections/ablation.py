@@ -17,6 +17,7 @@ from elsewhere.analysis.sensitivity_table import (
     IMAGE,
     SENSITIVITY,
     interval,
+    is_of,
     read_sensitivity,
 )
 from elsewhere.benchmark.loading import Loaded
@@ -24,7 +25,20 @@ from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_material import BASELINE, HELD_OUT, HOME
 from elsewhere.evidence.findings_scores import OverallScore, Score
 from elsewhere.evidence.intervals import Interval
-from elsewhere.report.blocks import Block, Cell, Figure, Figures, Heading, Row, Section, Table, limits, name, number
+from elsewhere.report.blocks import (
+    Block,
+    Cell,
+    Figure,
+    Figures,
+    Heading,
+    Row,
+    Section,
+    Table,
+    Text,
+    limits,
+    name,
+    number,
+)
 from elsewhere.report.charts import Bar, Bars, Span, bars, forest
 from elsewhere.report.charts.bars import reach as reach_of_bars
 from elsewhere.report.charts.forest import reach
@@ -35,6 +49,11 @@ NAN = math.nan
 GROUPS = ((IMAGE, ALL_IMAGE), (FEATURE,), (ALL_FEATURES,))
 """Rows of a chart of channels that stand together."""
 
+STALE = (
+    f"{SENSITIVITY} is of other runs than these, and is not shown; the 'elsewhere ablate' command of these, without "
+    "--sensitivity 0, writes it anew."
+)
+
 
 def section(loaded: Loaded, view: View, anchor: str = "ablation") -> Section | None:
     """The variants side by side, and the change without each channel; None where it is no folder of an ablation."""
@@ -43,13 +62,15 @@ def section(loaded: Loaded, view: View, anchor: str = "ablation") -> Section | N
         return None
     method, variants = found
     scores = _scores(view)
-    shown = [one for one in variants if one.label in scores]
+    shown = [one for one in variants if one.label in scores and _is_run(loaded, one)]
     if len(shown) < 2:
         return None
     blocks: list[Block] = [_picture(view, shown, scores), _table(view, shown, scores)]
     table = read_sensitivity(loaded.folder)
     key: list[tuple[str, str]] = []
-    if table is not None:
+    if table is not None and not is_of(loaded.folder, [run.spec for run in loaded.runs]):
+        blocks.append(Text([STALE], "missing"))
+    elif table is not None:
         of_rule = table["selection"] == view.findings.selection
         sites = view.findings.sites
         table = table[of_rule & (table["held_out"] == (EVERYWHERE if len(sites) > 1 else sites[0]))]
@@ -62,6 +83,15 @@ def section(loaded: Loaded, view: View, anchor: str = "ablation") -> Section | N
         "seeds for all."
     )
     return Section(anchor, f"What the parts of {method} add", blocks, lead, view.findings.selection, key, legend=True)
+
+
+def _is_run(loaded: Loaded, one: Variant) -> bool:
+    """What the question trains under this label is the variant: the folder may have been asked another since."""
+    specs = [run.spec for run in loaded.runs if run.spec.method == one.label]
+    wanted = one.options.items()
+    return all(
+        spec.trained_as == one.method and all(spec.options.get(key) == value for key, value in wanted) for spec in specs
+    )
 
 
 def _scores(view: View) -> Mapping[str, Score | OverallScore]:
@@ -150,6 +180,7 @@ def _channels(view: View, shown: Sequence[Variant], table: pd.DataFrame) -> Figu
     patients = table.groupby("split", sort=False)["n_patients"].max()
     words = {HELD_OUT: "held out", HOME: "home"}
     who = "Patients: " + ", ".join(f"{words[str(split)]} {n}" for split, n in patients.items()) + "."
+    who += f" Training runs behind each change: {' or '.join(map(str, sorted(set(table['n_seeds']))))}."
     return Figures(figures, [caption, who])
 
 
