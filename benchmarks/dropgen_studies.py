@@ -12,8 +12,8 @@ down (docs/results.md). Its test patients are in neither of the others, with non
 
 The hippocampus acquisitions, each at strengths 0.25, 0.5, 0.75 and 1: `fold`, a contrast curve that turns falling at
 intensity 1 - strength of the range, so that 1 is inverted (a fade to the inverse would be undone by the normalisation);
-`bias`, a bias field whose logarithm has deviation 0.75 x strength; `blur`, a Gaussian of 2 x strength voxels; `all`
-three. Bias fields are drawn for each patient.
+`bias`, a cubic spline whose logarithm has deviation 0.75 x strength at its 4 x 4 x 4 points, and about a third of that
+at a voxel; `blur`, a Gaussian of 2 x strength voxels; `all` three. Bias fields are drawn for each patient.
 """
 
 from __future__ import annotations

@@ -130,3 +130,13 @@ def test_acquisitions_depend_on_their_key_alone_and_grow_with_strength() -> None
 def test_a_strength_that_is_none(strength: float) -> None:
     with pytest.raises(SettingsError, match="strength of the acquisitions"):
         drawn_acquisitions(strength)
+
+
+@pytest.mark.parametrize(("shape", "wanted"), [((12, 12), 0.19), ((8, 8, 8), 0.13)])
+def test_the_bias_field_is_as_strong_as_the_page_says(shape: tuple[int, ...], wanted: float) -> None:
+    """Its logarithm at a voxel; the control points of the spline have 0.4."""
+    image = torch.ones(1500, 1, *shape)
+    image.view(1500, -1)[:, 0] = 0  # the field multiplies what lies above the least
+    field = drawn_acquisitions()["bias"](image, generator_of("bias"))
+    found = float(field.view(1500, -1)[:, 1:].log().std())
+    assert found == pytest.approx(wanted, abs=0.01)

@@ -121,6 +121,19 @@ def test_a_site_that_is_not_asked_for_is_not_opened(sequences: Study, tmp_path: 
         stability(sequences, {}, sites=["t3"], cache=Cache(tmp_path))
 
 
+def test_test_sites_that_are_looked_at_are_named(tmp_path: Path) -> None:
+    folder = two_sequences(tmp_path / "study", 2)
+    with (folder / "study.yaml").open("a", encoding="utf-8") as file:
+        file.write("site_column: sequence\nroles: {train: [t1], test: [t2]}\n")
+    study = open_study(folder)
+    found = {
+        sites: measure(study, {}, cases=1, draws=1, sites=sites, cache=Cache(tmp_path / "cache")).notes
+        for sites in (("t1",), ("t1", "t2"))
+    }
+    assert not any("test sites" in note for note in found["t1",])
+    assert any("test sites of study.yaml were looked at: t2;" in note for note in found["t1", "t2"])
+
+
 def test_the_summary_is_of_patients_and_differences_are_paired(table: pd.DataFrame) -> None:
     found = summarise(table).set_index(["extractor", "measure", "acquisition"])
     values = table[(table["measure"] == "correspondence") & (table["acquisition"] == "noise")]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from elsewhere.errors import SettingsError
 from elsewhere.methods import Context
 from elsewhere.methods.dropgen import ChannelDropout, StableFeatures
 from elsewhere.networks import pretrained, stable
+from elsewhere.networks.stable import ours
 
 
 def make(kind: str = "segmentation", dims: int = 2, **options: Any) -> Any:
@@ -119,6 +121,40 @@ def test_a_saved_model_needs_no_file_of_weights(tmp_path: Path) -> None:
     again.load_state_dict(method.state_dict())
     image = make_batch("segmentation", 2).image
     assert torch.equal(again.eval()(image), method(image))
+
+
+def test_shipped_weights_are_part_of_what_a_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "SHIPPED", tmp_path)
+    asked = {"extractor": "elsewhere-2d", "weights": "", "p": 0.5}
+    assert methods.by_content("dropgen", asked) == asked  # nothing is shipped
+    file = tmp_path / "elsewhere-2d.safetensors"
+    file.write_bytes(b"1")
+    first = methods.by_content("dropgen", asked)
+    assert first["weights"].startswith("sha256:")
+    assert methods.by_content("dropgen", {**asked, "weights": str(file)}) == first
+    assert methods.by_content("dropgen", {"extractor": "mind", "weights": ""})["weights"] == ""
+    file.write_bytes(b"2")
+    assert methods.by_content("dropgen", asked) != first
+    (tmp_path / "own").write_bytes(b"1")
+    assert methods.by_content("dropgen", {**asked, "weights": str(tmp_path / "own")}) == first
+
+
+@pytest.mark.parametrize("key", ["trust", "load", "weights", "dims", 3])
+def test_a_configuration_does_not_say_what_is_trusted(
+    key: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "somebodys_eyes.py").write_text("from torch import nn\nclass Eyes(nn.Identity):\n    pass\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    with pytest.raises(SettingsError, match=f"extractor_options: {key!r} is no option"):
+        make(extractor="somebodys_eyes:Eyes", extractor_options={key: True})
+    assert "somebodys_eyes" not in sys.modules
+
+
+def test_gradients_pass_to_the_image_by_its_own_channels() -> None:
+    features = StableFeatures(stable.build("mind", 2))
+    image = make_batch("segmentation", 2).image.requires_grad_()
+    features(image).sum().backward()
+    assert torch.equal(image.grad, torch.ones_like(image))
 
 
 def test_a_plain_network_becomes_dropgen_with_two_objects() -> None:

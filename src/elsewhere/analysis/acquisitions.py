@@ -26,7 +26,7 @@ def drawn_acquisitions(strength: float = 1.0) -> dict[str, Scanner]:
     |---|---|---|
     | curve | a rising curve of contrast, drawn | exp(s * normal) between 5 knots |
     | inversion | bright becomes dark | the whole range, whatever s |
-    | bias | a smooth field, drawn | its logarithm is normal, deviation 0.4 s |
+    | bias | a smooth field, drawn | its logarithm at the points of a cubic spline is normal, deviation 0.4 s; at a voxel (151/315)^(dims/2) of that, 0.19 s in 2D and 0.13 s in 3D |
     | noise | Gaussian | deviation 5 % of the image's range times s |
     | blur | Gaussian | deviation 1 s voxels |
     | resolution | thick slices along one axis, drawn | 1 + 2 s voxels thick |

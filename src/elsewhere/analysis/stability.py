@@ -56,7 +56,7 @@ class Measured:
 
     Attributes:
         table: rows of `COLUMNS`; a value is the mean over the cases and draws of a patient.
-        notes: what could not be measured, and why.
+        notes: what could not be measured, and why; and what is to be known of the choice of sites.
         shown: one case as each extractor sees it, for the picture.
         patients, cases: how many were looked at.
     """
@@ -128,7 +128,20 @@ def measure(
     table = pd.DataFrame([*looks.rows, *rows], columns=COLUMNS)
     table = table.groupby(COLUMNS[:-1], sort=False)["value"].mean().reset_index()
     table = pd.concat([table, _over(table, list(scanners))], ignore_index=True)
+    notes = (*notes, *_test_sites(study, material.sites))
     return Measured(table, notes, tuple(looks.shown), len(material.patients), n_cases)
+
+
+def _test_sites(study: Study, looked_at: Sequence[str]) -> tuple[str, ...]:
+    """A sentence where sites were looked at on which a method is to be judged."""
+    roles = study.config.roles
+    test = sorted(set(roles.test) & set(looked_at)) if roles is not None else []
+    if not test:
+        return ()
+    return (
+        f"test sites of study.yaml were looked at: {', '.join(test)}; an extractor that is chosen by these numbers is "
+        "chosen on test images (--sites names the sites to look at)",
+    )
 
 
 def _over(table: pd.DataFrame, acquisitions: Sequence[str]) -> pd.DataFrame:

@@ -72,8 +72,9 @@ def tables(summary: pd.DataFrame) -> list[Table]:
         extractors = [name for name in own["extractor"].unique() if name != CHANCE]
         extractors += [CHANCE] if (own["extractor"] == CHANCE).any() else []
         against = next((name for name in own["against"] if name), None)
-        patients = int(own["n_patients"].max())
-        caption = f"mean and 95 % interval over {patients} patients" + (
+        least, most = int(own["n_patients"].min()), int(own["n_patients"].max())
+        patients = f"{most}" if least == most else f"{least} to {most}"  # not everybody is at every site
+        caption = f"mean and 95 % interval over {patients} patient{'s' * (most > 1)}" + (
             f"; below it what is more (+) or less than {against}, of the same patients" if against else ""
         )
         table = Table(title=title, caption=escape(caption), title_justify="left", caption_justify="left")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any, ClassVar, Protocol
 
 import torch
@@ -181,6 +182,14 @@ class Method(nn.Module):
         self.task = task
         self.n_sites = n_sites
         self.options: dict[str, Any] = {**self.card.defaults, **options}
+
+    @classmethod
+    def own_files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
+        """Files of this package that are read where `options` name none, by the option that would name them.
+
+        Like the files of `card.files` they are part of what a run is: a new version may bring others.
+        """
+        return {}
 
     def forward(self, image: Tensor) -> Tensor:
         """What is deployed: image (B, C, *spatial) to logits."""

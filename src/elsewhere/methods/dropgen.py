@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,10 +43,10 @@ class StableFeatures(nn.Module):
         self.scale = scale
 
     def forward(self, image: Tensor) -> Tensor:
-        """Image (B, C, *spatial) to image and features."""
+        """Image (B, C, *spatial) to image and features; gradients pass to the image by its own channels alone."""
         with torch.no_grad():
-            features = self.norm(self.extractor(image)) * self.scale
-            return torch.cat([image, features.to(image.dtype)], dim=1) if self.image else features.to(image.dtype)
+            features = (self.norm(self.extractor(image)) * self.scale).to(image.dtype)
+        return torch.cat([image, features], dim=1) if self.image else features
 
 
 class ChannelDropout(nn.Module):
@@ -99,7 +101,7 @@ class DropGen(Method):
 
     Raises:
         SettingsError: neither image nor features, a probability for an image that is not there or not dropped, or one
-            outside [0, 1).
+            outside [0, 1), or an option of the extractor that is none.
     """
 
     card = Card(
@@ -134,9 +136,8 @@ class DropGen(Method):
         self.stable: StableFeatures | None = None
         if name != "none":
             weights = self.options["weights"] or None
-            extractor = stable.build(
-                name, task.dims, weights=weights, load=pretrained.wanted(), **self.options["extractor_options"]
-            )
+            own = stable.own_options(self.options["extractor_options"])
+            extractor = stable.build(name, task.dims, weights=weights, load=pretrained.wanted(), **own)
             self.stable = StableFeatures(
                 extractor, str(self.options["norm"]), image=with_image, scale=float(self.options["scale"])
             )
@@ -144,6 +145,12 @@ class DropGen(Method):
         self.dropout = ChannelDropout(
             float(self.options["p"]), first=channels if with_image else 0, p_first=self._image_probability()
         )
+
+    @classmethod
+    def own_files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
+        """The weights that this package ships of an extractor, where it ships some."""
+        path = stable.shipped(str(options.get("extractor", cls.card.defaults["extractor"])))
+        return {} if path is None else {"weights": path}
 
     def _image_probability(self) -> float | None:
         """Of the image's own channels; None: that of all."""

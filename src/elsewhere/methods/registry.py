@@ -61,17 +61,18 @@ def card(name: str) -> Card:
 def by_content(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a method as they decide a result: a file that one of them names is the SHA-256 of its content.
 
+    So is one that is read where none is named (`Method.own_files`).
+
     Raises:
         SettingsError: there is no such file.
     """
     found = dict(options)
-    for key in card(name).files:
-        if found.get(key):
-            path = Path(str(found[key]))
-            if not path.is_file():
-                raise SettingsError(f"option {name}.{key}: there is no file {path}")
-            with path.open("rb") as file:
-                found[key] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
+    named = {key: Path(str(found[key])) for key in card(name).files if found.get(key)}
+    for key, path in {**get(name).own_files(options), **named}.items():
+        if not path.is_file():
+            raise SettingsError(f"option {name}.{key}: there is no file {path}")
+        with path.open("rb") as file:
+            found[key] = f"sha256:{hashlib.file_digest(file, 'sha256').hexdigest()}"
     return found
 
 

@@ -3,9 +3,9 @@
 from elsewhere.networks.stable.frozen import FrozenNetwork
 from elsewhere.networks.stable.mind import Mind
 from elsewhere.networks.stable.normalise import FeatureNorm, feature_norm, unit_norm
-from elsewhere.networks.stable.ours import write_ours
+from elsewhere.networks.stable.ours import shipped, write_ours
 from elsewhere.networks.stable.protocol import Extractor
-from elsewhere.networks.stable.registry import build, names, trust_class, wrap
+from elsewhere.networks.stable.registry import build, names, own_options, trust_class, wrap
 from elsewhere.networks.stable.unet import FeatureUNet
 
 __all__ = [
@@ -17,6 +17,8 @@ __all__ = [
     "build",
     "feature_norm",
     "names",
+    "own_options",
+    "shipped",
     "trust_class",
     "unit_norm",
     "wrap",

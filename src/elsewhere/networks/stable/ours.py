@@ -48,7 +48,7 @@ def build_ours(name: str, weights: Path | str | None, load: bool, options: Mappi
         ModelError: there is no such file, or it is not what `write_ours` writes.
         SettingsError: options that the file contradicts.
     """
-    path = SHIPPED / f"{name}{SAFETENSORS}" if weights is None else Path(weights)
+    path = _place(name) if weights is None else Path(weights)
     if options and not load:
         config = {"dims": DIMS[name], **options}
     else:
@@ -81,6 +81,15 @@ def build_ours(name: str, weights: Path | str | None, load: bool, options: Mappi
             key: value for key, value in {**network.config, **frame}.items() if key != "dims"
         },  # the name says them
     )
+
+
+def shipped(name: str) -> Path | None:
+    """The file of weights that this package brings for an extractor; None where it brings none."""
+    return _place(name) if name in DIMS and _place(name).is_file() else None
+
+
+def _place(name: str) -> Path:
+    return SHIPPED / f"{name}{SAFETENSORS}"
 
 
 def read_config(path: Path) -> dict[str, Any]:

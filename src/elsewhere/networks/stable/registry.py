@@ -83,6 +83,20 @@ def build(
         return build_anatomix(name, weights, load)
 
 
+def own_options(options: Mapping[Any, Any]) -> dict[str, Any]:
+    """Options of an extractor that came with a configuration: none that `build` itself would take.
+
+    Whether code is trusted, above all, is not for a configuration to say.
+
+    Raises:
+        SettingsError: names the first.
+    """
+    for key in options:
+        if not isinstance(key, str) or key in ("name", "dims", "weights", "load", "trust"):
+            raise SettingsError(f"extractor_options: {key!r} is no option of an extractor's own")
+    return dict(options)
+
+
 def trust_class(path: str) -> type[nn.Module]:
     """Import the class of an extractor and let this process use it under its import path, `package.module:Class`.
 
@@ -152,7 +166,7 @@ def _of_class(path: str, dims: int, weights: Path | str | None, trust: bool, opt
     if path not in _TRUSTED and not trust:
         raise SettingsError(
             f"extractor {path}: an import path runs the code that it names, and nobody allowed that; if you know that "
-            "code and want that, train with --trust (in Python: elsewhere.networks.stable.trust_class)"
+            "code and want that, use --trust (in Python: elsewhere.networks.stable.trust_class)"
         )
     found = trust_class(path)
     offered = {"dims": dims, "spatial_dims": dims, "in_channels": 1}
