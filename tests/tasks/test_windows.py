@@ -26,6 +26,21 @@ def test_the_numbers_are_monais(spatial: tuple[int, ...], patch: tuple[int, ...]
     assert torch.equal(found, wanted)
 
 
+@pytest.mark.parametrize("patch", [(16, 16), (32, 16), (40, 40), None])
+def test_normalising_window_by_window_is_normalising_the_image(patch: tuple[int, int] | None) -> None:
+    """Whatever is padded: the 0 is one of the normalised image, and integers of a file are left as they are."""
+    torch.manual_seed(0)
+    model, image = nn.Conv2d(2, 3, 3, padding=1).eval(), torch.randint(100, 900, (1, 2, 30, 26), dtype=torch.int16)
+    before = image.clone()
+
+    def normalise(part: Tensor) -> Tensor:
+        return part.float().sub_(500).mul_(1 / 230)
+
+    wanted = predict(model, normalise(image), patch, windows=2)
+    assert torch.equal(predict(model, image, patch, windows=2, normalise=normalise), wanted)
+    assert torch.equal(image, before)
+
+
 def test_several_images_are_each_as_by_itself() -> None:
     torch.manual_seed(0)
     model, images = nn.Conv2d(2, 3, 3, padding=1).eval(), torch.randn(3, 2, 30, 26)

@@ -167,13 +167,15 @@ class Predictor:
 
     def _windows(self, model: nn.Module, stored: StoredCase, n_outputs: int | None) -> Tensor:
         """(K, *spatial of the stored image)."""
+        image = np.require(stored.image, requirements=("C", "W"))  # as torch wants it
         return predict(
             model,
-            self._image(stored)[None].to(self.device),
+            torch.from_numpy(image)[None].to(self.device),
             self.model.patch_size,
             n_outputs,
             overlap=self.overlap,
             multiple_of=self.model.multiple_of,
+            normalise=lambda window: self.model.preprocessing.normalise(window, stored),
         )[0]
 
     def _image(self, stored: StoredCase) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -53,6 +53,7 @@ def predict(
     overlap: float = 0.5,
     multiple_of: Sequence[int] | int = 1,
     windows: int = 1,
+    normalise: Callable[[Tensor], Tensor] | None = None,
 ) -> Tensor:
     """Probabilities of an image, by sliding windows where it is larger than a patch.
 
@@ -63,12 +64,14 @@ def predict(
 
     Args:
         model: normalised image to logits, (B, K, *spatial) or (B, K).
-        image: (B, C, *spatial), normalised.
+        image: (B, C, *spatial), normalised, or what `normalise` takes.
         patch_size: of each axis; None for the whole image. A model that gives (B, K) always sees the whole image.
         n_outputs: K, checked where given.
         overlap: of neighbouring windows, in [0, 1).
         multiple_of: what whole images are padded to a multiple of, see `elsewhere.networks.multiple_of`.
         windows: windows run at a time.
+        normalise: voxel by voxel, what the model is to see of the image. It is done window by window, so that a large
+            image is not held twice. None: the image is normalised.
 
     Returns:
         (B, K, *spatial) or (B, K) float32 on the device of `image` (in main memory where the map is larger than
@@ -84,16 +87,17 @@ def predict(
         raise SettingsError(f"patch_size {list(patch_size)} does not fit an image of {len(spatial)} dimensions")
     with torch.no_grad():
         if patch_size is None:
-            logits = _whole(model, image, _halvable(spatial, multiple_of))
+            logits = _whole(model, image, _halvable(spatial, multiple_of), normalise)
         elif all(n <= p for n, p in zip(spatial, patch_size, strict=True)):
-            logits = _whole(model, image, tuple(patch_size))
+            logits = _whole(model, image, tuple(patch_size), normalise)
         else:
             big = image.numel() // image.shape[1] * (n_outputs or 2) * 4 > ON_DEVICE_BYTES
-            averaged = slide(model, image, patch_size, overlap, windows, torch.device("cpu") if big else image.device)
+            device = torch.device("cpu") if big else image.device
+            averaged = slide(model, image, patch_size, overlap, windows, device, normalise, n_outputs)
             if averaged is not None:
                 _require_outputs(averaged, n_outputs)
                 return torch.softmax(averaged, 1, out=averaged)  # it is our own, and may be large
-            logits = _whole(model, image, spatial)
+            logits = _whole(model, image, spatial, normalise)
         _require_outputs(logits, n_outputs)
         return logits.softmax(1)
 
@@ -112,7 +116,10 @@ def _halvable(spatial: tuple[int, ...], multiple_of: Sequence[int] | int) -> tup
     return tuple(size)
 
 
-def _whole(model: nn.Module, image: Tensor, size: tuple[int, ...]) -> Tensor:
+def _whole(
+    model: nn.Module, image: Tensor, size: tuple[int, ...], normalise: Callable[[Tensor], Tensor] | None
+) -> Tensor:
+    image = image if normalise is None else normalise(image)
     spatial = tuple(image.shape[2:])
     missing = [max(s - n, 0) for s, n in zip(size, spatial, strict=True)]
     before = [m // 2 for m in missing]
