@@ -174,6 +174,13 @@ def test_nothing_of_the_extractor_is_trained(tmp_path: Path) -> None:
     assert network.network.encoder.weight.grad is not None
 
 
+def test_plans_cannot_trust_code() -> None:
+    kept = record(chosen({}, {}), stable.build("mind", 2))
+    kept |= {"extractor": "somebodys:Code", "extractor_options": {"trust": True}}
+    with pytest.raises(SettingsError, match="'trust' is no option of an extractor's own"):
+        build(kept, 2, 1, 1, lambda channels: Plain(channels, 2))
+
+
 def test_plans_without_a_record_are_no_model_of_this_trainer() -> None:
     assert record_of({"elsewhere": {"p": 0.5}}) == {"p": 0.5}
     with pytest.raises(ModelError, match="plans nnUNetPlans: no key 'elsewhere'"):

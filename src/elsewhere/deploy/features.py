@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
 from types import TracebackType
 from typing import Any
 
@@ -125,12 +124,10 @@ class FeatureTap:
             raise Enough
 
 
-def _trained(module: nn.Module) -> Iterator[nn.Module]:
-    """The module and all within it, but extractors."""
-    if not isinstance(module, Extractor):
-        yield module
-        for child in module.children():
-            yield from _trained(child)
+def _trained(model: nn.Module) -> list[nn.Module]:
+    """All modules, each once, but those of extractors."""
+    frozen = {id(part) for module in model.modules() if isinstance(module, Extractor) for part in module.modules()}
+    return [module for module in model.modules() if id(module) not in frozen]
 
 
 def _offered(model: nn.Module) -> Any:

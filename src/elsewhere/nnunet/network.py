@@ -59,7 +59,7 @@ def build(
     Raises:
         SettingsError: an option out of range, or an extractor that is not for these dimensions.
     """
-    layout = record["extractor_options"]
+    layout = stable.own_options(record["extractor_options"])
     extractor = stable.build(record["extractor"], dims, load=False, **layout)
     features = StableFeatures(extractor, record["norm"], image=record["image"], scale=float(record["scale"]))
     first = images if record["image"] else 0

@@ -50,9 +50,8 @@ class nnUNetTrainerDropGen(nnUNetTrainer):  # type: ignore[misc]
     ) -> None:
         options = chosen(type(self).dropgen, os.environ)
         dims = len(PlansManager(plans).get_configuration(configuration).patch_size)
-        self.extractor = stable.build(
-            options["extractor"], dims, weights=options["weights"] or None, **options["extractor_options"]
-        )
+        own = stable.own_options(options["extractor_options"])
+        self.extractor = stable.build(options["extractor"], dims, weights=options["weights"] or None, **own)
         plans[KEY] = record(options, self.extractor)
         super().__init__(plans, configuration, fold, dataset_json, device)
         if self.output_folder_base is not None:
