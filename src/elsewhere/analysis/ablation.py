@@ -13,6 +13,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
+from elsewhere.analysis.everywhere import open_for_analysis
 from elsewhere.benchmark.loading import read_plan
 from elsewhere.benchmark.record import reading
 from elsewhere.errors import SettingsError
@@ -99,6 +100,7 @@ def run_ablation(
     _require_free(changes, chosen)
     own = [f"{one.label}.{key}={json.dumps(value)}" for one in chosen for key, value in one.options.items()]
     names = [one.label if one.label == one.method else f"{one.label}={one.method}" for one in chosen]
+    open_for_analysis(study, question)
     about = json.dumps({"ablation": method, "variants": [asdict(one) for one in chosen]}, indent=1)
     try:
         code = run_benchmark(

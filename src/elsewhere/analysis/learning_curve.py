@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from elsewhere.analysis.everywhere import EVERYWHERE, open_for_analysis
 from elsewhere.benchmark.benchmark import PLAN, run_benchmark
 from elsewhere.benchmark.loading import read_plan, read_results
 from elsewhere.benchmark.spec import ORACLE, REFERENCE
@@ -31,7 +32,6 @@ from elsewhere.study.case import Fold
 from elsewhere.study.few_shot import keep_few
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.splits import split
-from elsewhere.study.study import open_study
 from elsewhere.terminal import console as standard_output
 
 if TYPE_CHECKING:
@@ -102,6 +102,7 @@ def run_learning_curve(
             raise RunError(f"{out}: is the folder of {what}; choose another folder with --out")
     if not patients:
         raise SettingsError("--patients: found no number, wanted some, such as 1,3,5,10,all")
+    opened = open_for_analysis(study, question)
     failed = 0
     for number, size in enumerate(patients):
         folder = folder_of(out, size)
@@ -109,9 +110,6 @@ def run_learning_curve(
         console.rule(escape(f"{title}, in {folder}"), align="left")
         failed |= run_benchmark(study, out=folder, methods=methods, patients=size, console=console, **question)
         console.print()
-    keep = {key: question[key] for key in ("site_column", "allow_outside") if key in question}
-    cache = question.get("cache")
-    opened = open_study(study, **keep, cache=None if cache is None else Path(cache))
     table = learning_curve(out, patients, opened)
     with atomic(out / CURVE) as temporary:
         table.to_csv(temporary, index=False)
@@ -173,7 +171,7 @@ def _rows(
             apart = disjoint([people.get((fold, which["split"]), set()) for fold in folds])
             whole = len(cells) == len(folds)
             mean = mean_of(list(cells.values()), apart=apart) if whole else Cell(math.nan, math.nan, math.nan)
-            yield {**which, "held_out": ALL, "trained": _mean(trained_by.values()), **_plain(mean)}
+            yield {**which, "held_out": EVERYWHERE, "trained": _mean(trained_by.values()), **_plain(mean)}
 
 
 def _plain(cell: Cell) -> dict[str, Any]:
@@ -202,7 +200,7 @@ def sizes_of(table: pd.DataFrame) -> dict[str, str]:
 
 def over_folds(table: pd.DataFrame) -> pd.DataFrame:
     """The rows of the mean over the folds; where there is one fold, its own."""
-    return table[table["held_out"] == ALL] if table["held_out"].nunique() > 1 else table
+    return table[table["held_out"] == EVERYWHERE] if table["held_out"].nunique() > 1 else table
 
 
 def print_curve(console: Console, table: pd.DataFrame, metric: str, study: str) -> None:

@@ -11,10 +11,10 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from elsewhere.analysis.everywhere import EVERYWHERE
 from elsewhere.analysis.sensitivity_table import (
     ALL_FEATURES,
     ALL_IMAGE,
-    EVERYWHERE,
     FEATURE,
     IMAGE,
     SENSITIVITY,

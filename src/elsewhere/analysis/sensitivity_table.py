@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from elsewhere.analysis.everywhere import EVERYWHERE
 from elsewhere.benchmark.record import finished, reading
 from elsewhere.benchmark.sheets import PROBABILITY, TARGET
 from elsewhere.benchmark.spec import REFERENCE, RunSpec
@@ -47,9 +48,6 @@ IMAGE, FEATURE, ALL_IMAGE, ALL_FEATURES = "image", "feature", "all image channel
 
 NOTHING = ""
 """Channel and kind of the rows of the network as it is."""
-
-EVERYWHERE = "all"
-"""`held_out` of the mean over the held-out sites."""
 
 COLUMNS = [
     "method", "held_out", "selection", "split", "channel", "kind", "metric", "score", "change", "models_lo",

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pandas as pd
 
+from elsewhere.analysis.everywhere import EVERYWHERE
 from elsewhere.analysis.learning_curve import COLUMNS, CURVE, over_folds, sizes_of
 from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.benchmark.record import reading
-from elsewhere.benchmark.tables import ALL
 from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_answer import NAMES
@@ -164,14 +164,14 @@ def _curves(shown: pd.DataFrame, colours: dict[str, int], metric: str, anchor: s
 
 def _panels(shown: pd.DataFrame) -> list[tuple[str, str, str]]:
     """Fold, split and title of each chart: the means first, then each held-out site."""
-    folds = [name for name in dict.fromkeys(shown["held_out"]) if name != ALL]
+    folds = [name for name in dict.fromkeys(shown["held_out"]) if name != EVERYWHERE]
     if len(folds) == 1:
         return [
             (name, side, f"{name} {words}" if side == HELD_OUT else words)
             for name in folds
             for side, words in SAID.items()
         ]
-    means = [(ALL, side, f"{words}, mean over the folds") for side, words in SAID.items()]
+    means = [(EVERYWHERE, side, f"{words}, mean over the folds") for side, words in SAID.items()]
     return [*means, *((name, HELD_OUT, f"{name} held out") for name in folds)]
 
 
@@ -185,7 +185,9 @@ def _numbers(shown: pd.DataFrame, colours: dict[str, int], metric: str, anchor: 
         for method, colour in colours.items():
             values = [_value(mine[mine["method"] == method], size) for size in names]
             rows.append(Row(method, [_cell(value, metric) for value in values], colour))
-        folded = title if len(panels) > len(SAID) and where != ALL else ""  # those of one fold, where there is a mean
+        folded = (
+            title if len(panels) > len(SAID) and where != EVERYWHERE else ""
+        )  # those of one fold, where there is a mean
         blocks += [] if folded else [Heading(title)]
         blocks.append(Table(f"{NAMES[metric]}, {title}", ["method", *names.values()], rows, folded=folded))
     blocks.append(Text([sentence(THESE_MODELS)]))

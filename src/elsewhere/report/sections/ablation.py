@@ -9,10 +9,10 @@ from typing import Any
 import pandas as pd
 
 from elsewhere.analysis.ablation import Variant, read_variants
+from elsewhere.analysis.everywhere import EVERYWHERE
 from elsewhere.analysis.sensitivity_table import (
     ALL_FEATURES,
     ALL_IMAGE,
-    EVERYWHERE,
     FEATURE,
     IMAGE,
     SENSITIVITY,
