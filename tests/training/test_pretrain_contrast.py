@@ -31,7 +31,7 @@ def test_the_structure_loss_is_that_of_the_paper() -> None:
 def test_anatomies_are_never_compared() -> None:
     voxels, labels = embedded(2, 6, 4), torch.tensor([[0, 0, 1, 1, 2, 2], [0, 0, 0, 1, 1, 1]])
     each = [reference.structure(voxels.detach()[i].numpy(), labels[i].tolist(), 0.1) for i in range(2)]
-    assert float(structure_loss(voxels, labels, 0.1)) == pytest.approx(sum(each) / 2, rel=1e-12)
+    assert float(structure_loss(voxels, labels, 0.1).detach()) == pytest.approx(sum(each) / 2, rel=1e-12)
 
 
 def test_no_two_voxels_of_a_label_is_no_loss() -> None:

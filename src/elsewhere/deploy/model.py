@@ -263,19 +263,9 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
     check_folder(folder)
     config = read_config(folder)
     place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    extractors = methods.imports(config["method"], config["options"])
-    for what, path in [("network", config["network"]), *(("extractor", path) for path in extractors)]:
-        if networks.is_import_path(path) and not trust:
-            raise ModelError(
-                f"{folder}: its {what} is code outside of elsewhere, {path}, which would be run; if you know that code "
-                "and want that, use --trust (in Python: trust=True)"
-            )
     _require_readable(folder, config)
     try:
-        if networks.is_import_path(config["network"]):
-            networks.trust(config["network"])
-        for path in extractors:
-            trust_class(path)
+        _allow_code(config, trust)
         deployed = load_model(folder, place)
     except ElsewhereError as error:
         raise ModelError(f"{folder}: {str(error).removeprefix(f'{folder}: ')}") from error
@@ -288,6 +278,27 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
         thresholds=config["thresholds"],
         conformal=config["conformal"],
     )
+
+
+def _allow_code(config: Mapping[str, Any], trust: bool) -> None:
+    """Import what the configuration names by import path, where its user says so.
+
+    Raises:
+        ModelError: there is such a path, and no trust.
+        SettingsError: an unknown method, or a path that cannot be imported.
+    """
+    network = [config["network"]] if networks.is_import_path(config["network"]) else []
+    extractors = methods.imports(config["method"], config["options"])
+    for what, path in [*(("network", path) for path in network), *(("extractor", path) for path in extractors)]:
+        if not trust:
+            raise ModelError(
+                f"its {what} is code outside of elsewhere, {path}, which would be run; if you know that code and want "
+                "that, use --trust (in Python: trust=True)"
+            )
+    for path in network:
+        networks.trust(path)
+    for path in extractors:
+        trust_class(path)
 
 
 def _require_readable(folder: Path, config: Mapping[str, Any]) -> None:
