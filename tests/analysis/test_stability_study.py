@@ -27,7 +27,7 @@ from elsewhere.study.cache import Cache
 from elsewhere.study.study import Study
 from study.small_studies import classification, write_manifest
 
-SHAPE = (20, 18, 12)
+SHAPE = (28, 26, 20)
 
 
 def two_sequences(folder: Path, patients: int = 4, broken: str | None = None) -> Path:
@@ -39,8 +39,8 @@ def two_sequences(folder: Path, patients: int = 4, broken: str | None = None) ->
     rows = []
     for n in range(patients):
         label = np.zeros(SHAPE, np.uint8)
-        label[4 + n % 3 : 10, 4:9, 3:9] = 1
-        label[11:16, 8:14, 3 : 8 + n % 2] = 2
+        label[6 + n % 3 : 13, 6:12, 5:12] = 1
+        label[14:21, 11:18, 5 : 11 + n % 2] = 2
         image = 100 + np.array([0, 60, -60])[label] + rng.normal(0, 8, SHAPE)
         for sequence, array in (("t1", image), ("t2", 300 - image)):
             save(folder / f"p{n}_{sequence}.nii.gz", array.astype(np.float32))
@@ -173,12 +173,13 @@ def test_patients_of_several_sites_first_and_few_among_many(tmp_path: Path) -> N
 def test_the_crop_lies_around_the_label() -> None:
     mask = np.zeros((200, 120, 40), np.uint8)
     mask[150:160, 50:52, 3] = 1
-    assert crop_box(mask.shape, [mask]) == (slice(104, 200), slice(3, 99), slice(0, 40))
-    assert crop_box(mask.shape, [None, 0 * mask]) == (slice(52, 148), slice(12, 108), slice(0, 40))
-    assert crop_box((300, 200), [None]) == (slice(22, 278), slice(0, 200))
+    assert crop_box(mask.shape, [mask]) == (slice(98, 200), slice(0, 102), slice(0, 40))
+    assert crop_box(mask.shape, [None, 0 * mask]) == (slice(49, 151), slice(9, 111), slice(0, 40))
+    assert crop_box((300, 200), [None]) == (slice(19, 281), slice(0, 200))
+    assert crop_box((300, 200), [None], (0.25, 1.0)) == (slice(10, 290), slice(0, 200))  # 24 pixels are 6 mm
     other = np.zeros_like(mask)
     other[40, 0, 0] = 2
-    assert crop_box(mask.shape, [mask, other])[0] == slice(52, 148)  # the middle of 40 to 159
+    assert crop_box(mask.shape, [mask, other])[0] == slice(49, 151)  # the middle of 40 to 159
 
 
 def test_the_body_has_no_air_and_no_holes() -> None:

@@ -32,6 +32,36 @@ def correspondence(one: Array, other: Array, places: Array, spacing: tuple[float
     return hits / len(places)
 
 
+def windows(
+    one: Array,
+    other: Array,
+    first: tuple[int, ...],
+    second: tuple[int, ...],
+    inside: Array,
+    spacing: tuple[float, ...],
+    tolerance: float,
+) -> tuple[float, float]:
+    """Alikeness and correspondence over all voxels of the body that two windows of a case share, voxel by voxel.
+
+    (F, *size) features of windows that begin at the voxels `first` and `second` of the case. For correspondence each
+    channel has mean 0 and variance 1 over its whole window.
+    """
+    axes = tuple(range(1, one.ndim))
+    views = [(view - view.mean(axes, keepdims=True)) / view.std(axes, keepdims=True) for view in (one, other)]
+    places = []
+    seen: tuple[list[Array], list[Array]] = ([], [])
+    for place in np.ndindex(*inside.shape):
+        at = [tuple(int(p - s) for p, s in zip(place, start, strict=True)) for start in (first, second)]
+        shown = [0 <= i < n for index in at for i, n in zip(index, one.shape[1:], strict=True)]
+        if inside[place] and all(shown):
+            places.append(place)
+            for values, view, index in zip(seen, views, at, strict=True):
+                values.append(view[(slice(None), *index)])
+    a, b = (np.array(values).T for values in seen)
+    alike = float(np.mean([np.corrcoef(x, y)[0, 1] for x, y in zip(a, b, strict=True)]))
+    return alike, correspondence(a, b, np.array(places), spacing, tolerance)
+
+
 def logistic_scores(features: Array, target: Array, new: Array) -> Array:
     """(N, K) logits of `new` after a multinomial logistic regression whose classes weigh the same.
 

@@ -10,6 +10,9 @@
 and the same between real sites or sequences: 1 and 2 where a patient has several on one grid, 3 everywhere. This is
 what figure 5 of Diaz et al. (2026, arXiv 2604.02564) shows in pictures, as numbers. A representation that is constant
 would be perfectly alike, and useless: 1 says nothing without 2 and 3.
+
+The two views of 1 and 2 are windows of the case that lie elsewhere, see `stability_windows`: what only knows where in
+its window a voxel lies is not stable, and the control `position` shows that the numbers see it.
 """
 
 from __future__ import annotations
@@ -21,16 +24,16 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from elsewhere.acquisition import Scanner
 from elsewhere.analysis.acquisitions import HOME, drawn_acquisitions, generator_of, seed_of
-from elsewhere.analysis.stability_extractors import with_image
+from elsewhere.analysis.stability_extractors import POSITION, with_controls
 from elsewhere.analysis.stability_material import Material, View
-from elsewhere.analysis.stability_measures import CHANCE, alikeness, correspondence, neighbours, standardised
+from elsewhere.analysis.stability_measures import CHANCE
 from elsewhere.analysis.stability_picture import Shown, shown_slice
 from elsewhere.analysis.stability_probe import Sample, probe_rows, probe_voxels
+from elsewhere.analysis.stability_windows import Meeting, Window, core, displaced, in_window
 from elsewhere.errors import SettingsError
 from elsewhere.networks.stable import Extractor
 from elsewhere.study.cache import Cache
@@ -42,12 +45,6 @@ ALIKENESS, CORRESPONDENCE = "alikeness", "correspondence"
 
 ALL = "all drawn"
 """The mean over the drawn acquisitions: one number to choose by."""
-
-VOXELS = 1000
-"""Voxels of a view among which a nearest neighbour is sought."""
-
-TOLERANCE = 3.0
-"""Millimetres (pixels, where the spacing is unknown) that still count as the same place."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +74,8 @@ def stability(study: Study, extractors: Mapping[str, Extractor], **settings: Any
         settings: see `measure`.
 
     Returns:
-        a row for each extractor, measure, acquisition and patient; the extractor "chance" is what no knowledge gives.
+        a row for each extractor, measure, acquisition and patient; the extractor "chance" is what no knowledge gives,
+        "position" what knowledge of nothing but the place in the window does.
     """
     return measure(study, extractors, **settings).table
 
@@ -117,7 +115,7 @@ def measure(
     if draws < 1:
         raise SettingsError(f"draws is {draws}, wanted 1 or more of each acquisition")
     scanners = drawn_acquisitions(strength)
-    everything = with_image(extractors, study.dims)
+    everything = with_controls(extractors, study.dims)
     material = Material(study, cases, sites, seed, cache or Cache())
     n_cases = sum(map(len, material.patients))
     looks = _Looks(everything, scanners, draws, seed, progress, n_cases * (1 + draws * len(scanners)))
@@ -183,81 +181,86 @@ class _Looks:
         first = not self.shown
         kept: list[dict[str, Tensor]] = []
         for view in views:
-            home = dict(self._seen(view.image))
+            home = dict(self._seen(view.home.cut(view.image)))
+            self._count()
             kept.append(home)
             if first:
                 name = HOME if len(views) == 1 else view.case.site
-                self.shown.append(shown_slice(name, view, home, real=True))
+                self.shown.append(shown_slice(name, view, view.home, _pictured(home), real=True))
             self._drawn(view, home, first and view is views[0])
-        for number, one in enumerate(views):
-            for other_number, other in enumerate(views[number + 1 :], number + 1):
-                if one.grid == other.grid:
-                    self._pair(one, other, kept[number], kept[other_number])
+        for number, other in enumerate(views):
+            before = [(one, kept[n]) for n, one in enumerate(views[:number]) if one.grid == other.grid]
+            self._pairs(before, other)
 
     def _drawn(self, view: View, home: Mapping[str, Tensor], show: bool) -> None:
-        """One case against itself under each drawn acquisition."""
-        inside = view.body
-        flat = {label: standardised(features, inside.to(self.device)) for label, features in home.items()}
-        voxels, near = self._places(view, inside)
-        probed = None if view.label is None else probe_voxels(view.label, inside, seed_of(self.seed, view.case.id))
-        self._sample(view, HOME, flat, probed)
+        """One case against itself under each drawn acquisition, in another window."""
+        self._sample(view, HOME, view.home, home)
         for name, scanner in self.scanners.items():
             for draw in range(self.draws):
-                generator = generator_of(self.seed, view.case.id, name, draw)
-                image = scanner(view.image[None], generator)[0]
+                image = scanner(view.image[None], generator_of(self.seed, view.case.id, name, draw))[0]
+                window, meeting = self._meeting(view, view.body, name, draw)
                 seen: dict[str, Tensor] = {}
-                for label, features in self._seen(image):
+                for label, features in self._seen(window.cut(image)):
                     if show and draw == 0:
                         seen[label] = features
-                    other = standardised(features, inside.to(self.device))
-                    self._compare(label, name, view.case.patient, flat[label], other, voxels, near)
-                    if probed is not None:
-                        self._sample(view, name, {label: other}, probed)
+                    self._compare(label, name, view.case.patient, home[label], features, meeting)
+                    self._sample(view, name, window, {label: features})
+                self._count()
                 if show and draw == 0:
-                    self.shown.append(shown_slice(name, view, seen, real=False))
+                    self.shown.append(shown_slice(name, view, window, _pictured(seen), real=False))
 
-    def _pair(self, one: View, other: View, first: Mapping[str, Tensor], second: Mapping[str, Tensor]) -> None:
-        """One patient at two sites, on one grid."""
-        inside = one.body & other.body
-        if not inside.any():
+    def _pairs(self, before: Sequence[tuple[View, Mapping[str, Tensor]]], other: View) -> None:
+        """One patient at several sites, on one grid: the last of them, in another window, against those before."""
+        pairs = [(one, home, one.body & other.body) for one, home in before]
+        pairs = [(one, home, inside) for one, home, inside in pairs if inside.any()]
+        if not pairs:
             return
-        voxels, near = self._places(one, inside)
-        name = f"{one.case.site} to {other.case.site}"
-        there = inside.to(self.device)
-        for label in self.extractors:
-            a, b = standardised(first[label], there), standardised(second[label], there)
-            self._compare(label, name, one.case.patient, a, b, voxels, near)
+        met = [(one, home, *self._meeting(other, inside, "real")) for one, home, inside in pairs]
+        for label, features in self._seen(met[0][2].cut(other.image)):
+            for one, home, _, meeting in met:
+                name = f"{one.case.site} to {other.case.site}"
+                self._compare(label, name, one.case.patient, home[label], features, meeting)
+
+    def _meeting(self, view: View, inside: Tensor, *key: object) -> tuple[Window, Meeting]:
+        """A window away from that in which the case was seen as it is, by `key`, and what the two share."""
+        generator = generator_of(self.seed, view.case.id, *key, "window")
+        window = displaced(view.home, view.body.shape, generator)
+        return window, Meeting(view.home, window, inside, view.spacing, generator, self.device)
 
     def _compare(
-        self, label: str, acquisition: str, patient: str, one: Tensor, other: Tensor, voxels: Tensor, near: Tensor
+        self, label: str, acquisition: str, patient: str, one: Tensor, other: Tensor, meeting: Meeting
     ) -> None:
-        self.rows.append((label, ALIKENESS, acquisition, patient, alikeness(one, other)))
-        share = correspondence(one[:, voxels], other[:, voxels], near)
+        alike, share = meeting.compare(one, other)
+        self.rows.append((label, ALIKENESS, acquisition, patient, alike))
         self.rows.append((label, CORRESPONDENCE, acquisition, patient, share))
         if label == next(iter(self.extractors)):
-            self.rows.append((CHANCE, CORRESPONDENCE, acquisition, patient, float(near.double().mean())))
+            self.rows.append((CHANCE, CORRESPONDENCE, acquisition, patient, meeting.chance))
 
-    def _places(self, view: View, inside: Tensor) -> tuple[Tensor, Tensor]:
-        """Which voxels of the body are compared, as places in its list, in random order; and which lie together."""
-        where = inside.nonzero()
-        order = torch.randperm(len(where), generator=generator_of(self.seed, view.case.id, "voxels"))[:VOXELS]
-        return order.to(self.device), neighbours(where[order], view.spacing, TOLERANCE)
-
-    def _sample(
-        self, view: View, name: str, flat: Mapping[str, Tensor], probed: tuple[NDArray[Any], NDArray[Any]] | None
-    ) -> None:
-        if probed is None:
+    def _sample(self, view: View, name: str, window: Window, seen: Mapping[str, Tensor]) -> None:
+        """Voxels for the probe, of what every window of the case shows: the same under all acquisitions."""
+        if view.label is None:
             return
-        places, target = probed
-        index = torch.from_numpy(places).to(self.device)
-        for label, features in flat.items():
-            values = features[:, index].T.cpu().numpy().astype(np.float64)
+        common = core(view.body.shape, view.spacing)
+        inside = common.cut(view.body)
+        if not inside.any():
+            return
+        places, target = probe_voxels(common.cut(view.label), inside, seed_of(self.seed, view.case.id))
+        where = tuple(inside.nonzero()[torch.from_numpy(places)].T.to(self.device))
+        for label, features in seen.items():
+            values = common.within(window).cut(features)[(slice(None), *where)].T.cpu().numpy().astype(np.float64)
             self.samples.append(Sample(label, view.case.patient, view.case.site, name, values, target))
 
     def _seen(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Features (F, *spatial) of an image (C, *spatial), extractor by extractor."""
+        """Features (F, *size) of a window (C, *size), standardised in it, extractor by extractor."""
         for label, extractor in self.extractors.items():
-            yield label, extractor(image[None].to(self.device))[0]
+            yield label, in_window(extractor(image[None].contiguous().to(self.device))[0])
+
+    def _count(self) -> None:
         self._done += 1
         if self._progress is not None:
             self._progress(self._done, self._total)
+
+
+def _pictured(seen: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Without the control: the place in the window is no picture of the case."""
+    return {label: features for label, features in seen.items() if label != POSITION}

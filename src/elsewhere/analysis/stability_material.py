@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 from torch import Tensor
 
-from elsewhere.analysis.acquisitions import seed_of
+from elsewhere.analysis.acquisitions import generator_of, seed_of
+from elsewhere.analysis.stability_windows import CROP, Window, home_window, wanted_room
 from elsewhere.errors import SettingsError
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, StoredCase
@@ -22,9 +23,6 @@ from elsewhere.study.preprocessing import Preprocessing, decide, take_fingerprin
 from elsewhere.study.reading import grid_difference
 from elsewhere.study.store import Store
 from elsewhere.study.study import Study
-
-CROP = {2: 256, 3: 96}
-"""Voxels an axis that are seen at most, by dimensions: as large as the largest default training patch."""
 
 AIR = 0.1
 """A voxel this part of the way from the 1st to the 99th percentile of its image, or below, is no body."""
@@ -39,11 +37,12 @@ class View:
 
     Attributes:
         case: the row.
-        image: (C, *spatial) float32, preprocessed as for training, cut to the crop.
+        image: (C, *spatial) float32, preprocessed as for training, cut to the crop, in which the windows lie.
         body: (*spatial) bool.
         label: (*spatial) class indices; None where the case has no mask.
         spacing: mm per axis, None where unknown.
         grid: cases of a patient with the same number lie on the same grid and have the same crop.
+        home: the window in which the case is seen as it is, the same for all cases of that grid.
     """
 
     case: Case
@@ -52,6 +51,7 @@ class View:
     label: NDArray[Any] | None
     spacing: tuple[float, ...] | None
     grid: int
+    home: Window
 
 
 class Material:
@@ -64,7 +64,7 @@ class Material:
         study: opened.
         cases: patients at most, see `choose`.
         sites: the only ones looked at; None: all.
-        seed: which patients.
+        seed: which patients, and where their windows lie.
         cache: where decoded cases are kept.
 
     Attributes:
@@ -93,6 +93,7 @@ class Material:
             dims=study.dims,
             channels=study.channels if len(study.channels) == n_channels else tuple(map(str, range(n_channels))),
         )
+        self._seed = seed
         self._store = Store(cache, schema, chosen, n_channels, self.preprocessing.size, self.preprocessing.spacing)
 
     def views(self, cases: Sequence[Case]) -> list[View]:
@@ -107,15 +108,18 @@ class Material:
             else:
                 same.append(one)
         for number, group in enumerate(grids):
-            box = crop_box(group[0].geometry.shape, [_mask(one) for one in group])
-            views += [self._view(one, box, number) for one in group]
+            spacing = group[0].geometry.spacing
+            box = crop_box(group[0].geometry.shape, [_mask(one) for one in group], spacing)
+            shape = [part.stop - part.start for part in box]
+            home = home_window(shape, spacing, generator_of(self._seed, cases[0].patient, number, "home"))
+            views += [self._view(one, box, number, home) for one in group]
         return sorted(views, key=lambda view: view.case.site)
 
-    def _view(self, stored: StoredCase, box: tuple[slice, ...], grid: int) -> View:
+    def _view(self, stored: StoredCase, box: tuple[slice, ...], grid: int, home: Window) -> View:
         image = self.preprocessing.normalise(torch.from_numpy(np.array(stored.image[(slice(None), *box)])), stored)
         mask = _mask(stored)
         label = None if mask is None else np.array(mask[box])
-        return View(stored.case, image, body(image, label), label, stored.geometry.spacing, grid)
+        return View(stored.case, image, body(image, label), label, stored.geometry.spacing, grid, home)
 
 
 def choose(study: Study, patients: int, sites: Sequence[str] | None, seed: int) -> list[list[Case]]:
@@ -145,15 +149,18 @@ def choose(study: Study, patients: int, sites: Sequence[str] | None, seed: int) 
     return [list(by_patient[patient].values()) for patient in order[:patients]]
 
 
-def crop_box(shape: Sequence[int], masks: Sequence[NDArray[Any] | None]) -> tuple[slice, ...]:
-    """The part of a grid that is seen: `CROP` voxels an axis, around the middle of all masks' foreground.
+def crop_box(
+    shape: Sequence[int], masks: Sequence[NDArray[Any] | None], spacing: Sequence[float] | None = None
+) -> tuple[slice, ...]:
+    """The part of a grid in which windows are cut: `CROP` voxels an axis and the room that a shift takes.
 
-    Without a mask, or where it is empty, the middle of the grid. Shorter axes are seen whole.
+    Around the middle of all masks' foreground; without a mask, or where it is empty, the middle of the grid. Shorter
+    axes are taken whole.
     """
-    most = CROP[len(shape)]
     foreground = [mask != 0 for mask in masks if mask is not None and mask.any()]
     box = []
-    for axis, size in enumerate(shape):
+    for axis, (size, more) in enumerate(zip(shape, wanted_room(len(shape), spacing), strict=True)):
+        most = CROP[len(shape)] + more
         middle = size / 2
         if foreground:
             others = tuple(a for a in range(len(shape)) if a != axis)

@@ -1,8 +1,6 @@
 """How alike two views of a case look to an extractor, and how well it still tells structures apart: the numbers.
 
-All of them stand on features that are standardised within the body: a channel has mean 0 and variance 1 over the
-voxels of its own view (as `feature_norm("instance")`, but without the air around the body, which would decide mean
-and variance otherwise; our choice).
+Which voxels are compared, and over which of them features are standardised, is decided in `stability_windows`.
 """
 
 from __future__ import annotations
@@ -18,12 +16,15 @@ from torch.nn import functional
 CHANCE = "chance"
 """In the place of an extractor: what a representation that knows nothing would reach."""
 
+TOLERANCE = 3.0
+"""Millimetres (pixels, where the spacing is unknown) that still count as the same place."""
+
 CONSTANT = 1e-5
 """A channel whose deviation is below this part of its mean does not change: what it does is rounding."""
 
 
 def standardised(features: Tensor, inside: Tensor) -> Tensor:
-    """Features of the voxels of the body, each channel with mean 0 and variance 1; a constant channel becomes 0.
+    """Features of some voxels, each channel with mean 0 and variance 1 over them; a constant channel becomes 0.
 
     Args:
         features: (F, *spatial).
@@ -97,8 +98,17 @@ class LinearProbe:
         self.classes: NDArray[np.int64] = self._model.classes_
 
     def balanced_accuracy(self, features: NDArray[Any], target: NDArray[Any]) -> float:
-        """Mean over the classes of the share of their voxels that is found, see `balanced_accuracy`."""
-        return balanced_accuracy(self._model.predict(features), target, self.classes)
+        """Mean over the classes of the share of their voxels that is found, see `balanced_accuracy`.
+
+        A voxel is called one of the classes that are in `target`. Were it called any class that the probe knows, a
+        structure that few patients have, and which weighs as much as the others, would cost all those who lack it,
+        and the number would depend on whether one of the few is among those who are looked at.
+        """
+        asked = np.isin(self.classes, target)
+        if asked.sum() < 2:
+            return float("nan")
+        scores = self._model.predict_log_proba(features)  # of two classes, too, one column each
+        return balanced_accuracy(self.classes[asked][scores[:, asked].argmax(1)], target, self.classes)
 
 
 def balanced_accuracy(predicted: NDArray[Any], target: NDArray[Any], known: NDArray[Any]) -> float:

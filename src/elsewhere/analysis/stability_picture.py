@@ -14,6 +14,7 @@ from torch import Tensor
 
 from elsewhere.analysis.stability_extractors import IMAGE
 from elsewhere.analysis.stability_material import View
+from elsewhere.analysis.stability_windows import Window
 from elsewhere.files import atomic
 
 TILE, GAP, LINE, MARGIN = 180, 6, 20, 110
@@ -39,22 +40,25 @@ class Shown:
     features: Mapping[str, NDArray[np.float32]]
 
 
-def shown_slice(name: str, view: View, features: Mapping[str, Tensor], *, real: bool) -> Shown:
-    """The middle slice across the last axis, turned as viewers show an axial slice; a 2D image whole.
+def shown_slice(name: str, view: View, window: Window, features: Mapping[str, Tensor], *, real: bool) -> Shown:
+    """The middle slice of the case across the last axis, turned as viewers show an axial slice; a 2D image whole.
 
     Args:
         name: of the acquisition.
         view: the case.
-        features: (F, *spatial) of each extractor, under that acquisition.
+        window: the part of it that is seen; the middle slice of the case lies in every window.
+        features: (F, *size) of each extractor in that window, under that acquisition.
         real: not drawn.
     """
-    return Shown(
-        name, real, _middle(view.body.numpy()), {k: _middle(f.float().cpu().numpy()) for k, f in features.items()}
-    )
+    index = view.body.shape[-1] // 2 - window.start[-1]
+    body = _slice(window.cut(view.body).numpy(), 3, index)
+    return Shown(name, real, body, {k: _slice(f.float().cpu().numpy(), 4, index) for k, f in features.items()})
 
 
 def draw_stability(shown: Sequence[Shown], out: Path) -> Path:
     """Write a PNG: a row for each acquisition, those of the study first; a column for the image and each extractor.
+
+    A drawn acquisition is seen in a window of its own, so its row is shifted against the first.
 
     Of an extractor the first three principal components over the body in all rows together are red, green and blue,
     with the same scale in every row. Features are standardised row by row, as in the numbers. Air is black.
@@ -85,13 +89,9 @@ def draw_stability(shown: Sequence[Shown], out: Path) -> Path:
     return out
 
 
-def _middle(array: NDArray[Any]) -> NDArray[Any]:
-    """(..., *spatial) of a volume or an image to (..., rows, columns); of a mask without leading axes likewise."""
-    if array.dtype == np.bool_:
-        return np.ascontiguousarray(np.rot90(array[..., array.shape[-1] // 2])) if array.ndim == 3 else array
-    if array.ndim == 4:
-        return np.ascontiguousarray(np.rot90(array[..., array.shape[-1] // 2], axes=(1, 2)))
-    return array
+def _slice(array: NDArray[Any], volume: int, index: int) -> NDArray[Any]:
+    """(..., *spatial) to (..., rows, columns): of an array with as many axes as a `volume` has here, one slice."""
+    return np.ascontiguousarray(np.rot90(array[..., index], axes=(-2, -1))) if array.ndim == volume else array
 
 
 def _size(row: Shown) -> tuple[int, int]:

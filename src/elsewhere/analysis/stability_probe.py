@@ -1,7 +1,8 @@
 """The linear probe: structures found by a linear classifier of features, trained on other patients and elsewhere.
 
 Patients are dealt into folds. Whoever is tested, under whatever acquisition and at whatever site, is tested by a probe
-that was trained without him or her, so every patient gives a number and intervals are over all of them.
+that was trained without him or her, so every patient gives a number and intervals are over all of them. A voxel is
+called one of the structures that the patient's mask shows, and the level of chance is one over their number.
 """
 
 from __future__ import annotations
@@ -96,22 +97,31 @@ def probe_rows(
     rows: list[Row] = []
     for extractor in extractors:
         own = [sample for sample in samples if sample.extractor == extractor]
+        chance = extractor == extractors[0]
         at_home = [sample for sample in own if sample.acquisition == HOME]
-        rows += _tested(extractor, at_home, [(sample, sample.acquisition) for sample in own], fold, HOME)
+        rows += _tested(extractor, at_home, [(sample, sample.acquisition) for sample in own], fold, HOME, chance)
         for site in sites if len(sites) > 1 else ():
             others = "+".join(name for name in sites if name != site)
             home = f"{site} at home"
             there = [sample for sample in at_home if sample.site == site]
             named = [(s, home) for s in there]
             named += [(s, f"{site} to {others}") for s in at_home if s.site != site]
-            rows += _tested(extractor, there, named, fold, home)
-    return [*rows, *_chance(rows, samples, extractors[0])], ()
+            rows += _tested(extractor, there, named, fold, home, chance)
+    return rows, ()
 
 
 def _tested(
-    extractor: str, train: Sequence[Sample], test: Iterable[tuple[Sample, str]], fold: dict[str, int], home: str
+    extractor: str,
+    train: Sequence[Sample],
+    test: Iterable[tuple[Sample, str]],
+    fold: dict[str, int],
+    home: str,
+    chance: bool,
 ) -> list[Row]:
-    """Rows of one extractor: trained on `train`, tested on samples that count as an acquisition each."""
+    """Rows of one extractor: trained on `train`, tested on samples that count as an acquisition each.
+
+    `chance`: also rows of what guessing reaches.
+    """
     probes: dict[int, LinearProbe | None] = {}
     for number in sorted(set(fold.values())):
         rest = [sample for sample in train if fold[sample.patient] != number]
@@ -119,23 +129,19 @@ def _tested(
         enough = len(np.unique(target)) > 1
         probes[number] = LinearProbe(np.concatenate([s.features for s in rest]), target) if enough else None
     found: dict[tuple[str, str], list[float]] = {}
+    guessed: dict[tuple[str, str], list[float]] = {}
     for sample, acquisition in test:
         probe = probes[fold[sample.patient]]
         if probe is not None:
             score = probe.balanced_accuracy(sample.features, sample.target)
             found.setdefault((acquisition, sample.patient), []).append(score)
+            asked = np.intersect1d(sample.target, probe.classes)
+            guessed.setdefault((acquisition, sample.patient), []).append(1 / max(1, len(asked)))
     means = {key: float(np.mean(scores)) for key, scores in found.items() if np.isfinite(scores).all()}
     rows: list[Row] = [(extractor, PROBE, name, patient, score) for (name, patient), score in means.items()]
     for (name, patient), score in means.items():
         if name != home and (home, patient) in means:
             rows.append((extractor, DROP, name, patient, means[home, patient] - score))
+    if chance:
+        rows += [(CHANCE, PROBE, name, patient, float(np.mean(guessed[name, patient]))) for name, patient in means]
     return rows
-
-
-def _chance(rows: Sequence[Row], samples: Sequence[Sample], first: str) -> list[Row]:
-    """What guessing gives: one over the number of classes of each patient."""
-    classes: dict[str, set[int]] = {}
-    for sample in samples:
-        classes.setdefault(sample.patient, set()).update(int(index) for index in np.unique(sample.target))
-    asked = [row for row in rows if row[:2] == (first, PROBE)]
-    return [(CHANCE, PROBE, name, patient, 1 / len(classes[patient])) for _, _, name, patient, _ in asked]

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import pandas as pd
 
-from elsewhere.analysis.stability_extractors import IMAGE
+from elsewhere.analysis.stability_extractors import IMAGE, POSITION
 from elsewhere.analysis.stability_measures import CHANCE
 from elsewhere.evidence.intervals import Interval, patient_interval
 
@@ -19,6 +19,9 @@ COLUMNS = [
     "against", "difference", "difference_lo", "difference_hi",
 ]  # fmt: skip
 
+CONTROLS = (POSITION, CHANCE)
+"""No representations of an image: what the others are to be better than, in the last columns."""
+
 TITLES = {
     "alikeness": "Alike: correlation of features between the views of a case",
     "correspondence": "Corresponding: share of voxels that find themselves in the other view",
@@ -29,7 +32,7 @@ TITLES = {
 
 def reference(extractors: Sequence[str]) -> str | None:
     """With which the others are compared: `mind` where it is there, else the first that is not the image."""
-    own = [name for name in extractors if name not in (IMAGE, CHANCE)]
+    own = [name for name in extractors if name not in (IMAGE, *CONTROLS)]
     return "mind" if "mind" in own else next(iter(own), None)
 
 
@@ -69,8 +72,8 @@ def tables(summary: pd.DataFrame) -> list[Table]:
         own = summary[summary["measure"] == measure]
         if not len(own):
             continue
-        extractors = [name for name in own["extractor"].unique() if name != CHANCE]
-        extractors += [CHANCE] if (own["extractor"] == CHANCE).any() else []
+        extractors = [name for name in own["extractor"].unique() if name not in CONTROLS]
+        extractors += [name for name in CONTROLS if (own["extractor"] == name).any()]
         against = next((name for name in own["against"] if name), None)
         least, most = int(own["n_patients"].min()), int(own["n_patients"].max())
         patients = f"{most}" if least == most else f"{least} to {most}"  # not everybody is at every site
@@ -96,7 +99,7 @@ def _interval(values: pd.Series[float]) -> Interval:
 
 
 def _cell(row: dict[str, Any]) -> str:
-    if row["extractor"] == CHANCE:
+    if row["extractor"] in CONTROLS:
         return f"{row['value']:.3f}"
     text = f"{row['value']:.3f}" + ("" if pd.isna(row["lo"]) else f" ({row['lo']:.3f} to {row['hi']:.3f})")
     if not row["against"]:

@@ -214,8 +214,9 @@ WHY_MISSING = {
     "calibration": "no probabilities were written, so calibration cannot be told",
     "conformal": "not every run has calibration patients (small sites have none to spare, and before evaluation 2 they "
     "were not written), so there is nothing to fit prediction sets on",
-    "decisions": "not every run has calibration patients with and without the finding (small sites have none to spare, "
-    "and before evaluation 2 they were not written), and a threshold is never chosen on the held-out site",
+    "decisions": "not every run has the calibration patients that a threshold needs, of a classification with and "
+    "without the finding (small sites have none to spare, and before evaluation 2 they were not written), and a "
+    "threshold is never chosen on the held-out site",
     "detection": "lesions were not counted: they come with evaluation 2",
     "doubt": "neither confidence nor outlier scores were written: they come with evaluation 2",
     "subgroups": "the manifest has no covariate with at least two groups at a held-out site",
