@@ -3,8 +3,8 @@
     OMP_NUM_THREADS=1 python benchmarks/dropgen.py --pairs 20 --out dropgen.json
     python benchmarks/dropgen.py --size 32 --pairs 2 --processes 1   # a glance
 
-The sizes are the paper's: one channel, a U-Net of 5 levels from 20 filters with batch norm, and an extractor laid out as
-anatomix (5.9 M weights, 16 features; random weights, which take the same time), on 64^3 voxels. Both sides train the
+The sizes are the paper's: one channel, a U-Net of 5 levels from 20 filters with batch norm, and an extractor laid out
+as anatomix (5.9 M weights, 16 features; random weights, which take the same time), on 64^3 voxels. Both sides train the
 same kind of network with the same loss and optimiser; only its first layer is wider in DropGen.
 
 Time: alternating pairs in one process, median ratio of DropGen step / (ERM step + extractor forward) and its interval.
