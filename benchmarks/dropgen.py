@@ -10,7 +10,7 @@ same kind of network with the same loss and optimiser; only its first layer is w
 Time: alternating pairs in one process, median ratio of DropGen step / (ERM step + extractor forward) and its interval.
 Memory: the peak of a process that makes three steps, above what it held before them, medians over some processes; the
 bound is that of ERM plus the largest activation of the extractor (input and output of its largest layer) plus the
-features themselves, twice (as the extractor gives them, and normalised beside the image).
+features.
 
 Targets: ratio at most 1.10; peak at most the bound.
 """
@@ -111,7 +111,7 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     mib = {side: float(np.median(seen)) for side, seen in peaks.items()}
     features = extractor.features * batch.image.numel() * 4 / 2**20
     activation = largest_activation(extractor, batch.image) / 2**20
-    bound = mib["erm"] + activation + 2 * features
+    bound = mib["erm"] + activation + features
     return {
         "size": options.size,
         "batch": options.batch,
