@@ -115,7 +115,7 @@ def test_what_two_windows_share_is_compared(shape: tuple[int, ...], spacing: tup
 
 @pytest.mark.parametrize("dims", [2, 3])
 @pytest.mark.parametrize("knows", [Ramp, Position])
-def test_the_place_in_the_window_is_not_found_again(dims: int, knows: type[stable.Extractor]) -> None:
+def test_the_place_in_the_window_is_not_found_again(dims: int, knows: type[Ramp] | type[Position]) -> None:
     """Even where all of the body lies in both windows, with air around it, whose middle its features would show."""
     shape = (40,) * dims if dims == 2 else (28,) * dims
     image = torch.rand(1, *shape, generator=generator_of("image"))
