@@ -43,7 +43,7 @@ def test_the_place_loss_counts_the_places_that_it_should() -> None:
     counts = [True, True, False, True, False, True, True]
     found = place_loss(first, second, 0.3, torch.tensor([counts]))
     right = reference.place(first.detach()[0].numpy(), second.detach()[0].numpy(), 0.3, counts)
-    assert float(found) == pytest.approx(right, rel=1e-12)
+    assert float(found.detach()) == pytest.approx(right, rel=1e-12)
     assert float(place_loss(first, second, 0.3, torch.zeros(1, 7, dtype=torch.bool))) == 0.0
 
 
