@@ -7,8 +7,21 @@ from typing import Annotated
 
 import typer
 
-from elsewhere.cli.benchmark import Selection
-from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
+from elsewhere.cli.options import (
+    AllowOutside,
+    HeldOut,
+    Jobs,
+    Patients,
+    Ray,
+    Reference,
+    Seeds,
+    Selections,
+    SiteColumn,
+    Steps,
+    StudyArgument,
+    by_comma,
+    rules,
+)
 
 
 def ablate(
@@ -26,26 +39,18 @@ def ablate(
             help="remove input channels on at most N patients of each split; 0: not at all; on all by default",
         ),
     ] = None,
-    seeds: Annotated[int, typer.Option(min=1, help="seeds 0 ... N-1")] = 3,
-    held_out: Annotated[
-        list[str] | None, typer.Option(metavar="SITE ...", help="sites to hold out, each in turn; A+B is one group")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="training steps of each run")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="runs at the same time; they share the cores")] = 1,
+    seeds: Seeds = 3,
+    held_out: HeldOut = None,
+    steps: Steps = None,
+    jobs: Jobs = 1,
     changes: Annotated[
         list[str] | None,
         typer.Option("--set", metavar="KEY=VALUE ...", help="settings, or METHOD.OPTION=VALUE for all its variants"),
     ] = None,
-    selection: Annotated[
-        list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")
-    ] = None,
+    selection: Selections = None,
     patients: Patients = None,
-    reference: Annotated[
-        bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
-    ] = False,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster (local: start one)")
-    ] = None,
+    reference: Reference = False,
+    ray: Ray = None,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
 ) -> None:
@@ -56,14 +61,14 @@ def ablate(
         method,
         study,
         out=out,
-        variants=None if variants is None else [name.strip() for name in variants.split(",") if name.strip()],
+        variants=None if variants is None else by_comma(variants),
         sensitivity=sensitivity,
         seeds=seeds,
         held_out=held_out or None,
         steps=steps,
         jobs=jobs,
         changes=changes or [],
-        selection=[rule.value for rule in selection or [Selection.source_val]],
+        selection=rules(selection),
         reference=reference,
         ray=ray,
         site_column=site_column,

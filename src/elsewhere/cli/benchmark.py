@@ -2,21 +2,28 @@
 
 from __future__ import annotations
 
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
-
-
-class Selection(StrEnum):
-    """By which rule the evaluated checkpoint is chosen."""
-
-    source_val = "source-val"
-    last = "last"
-    oracle = "oracle"
+from elsewhere.cli.options import (
+    AllowOutside,
+    Changes,
+    HeldOut,
+    Jobs,
+    Methods,
+    Patients,
+    Ray,
+    Reference,
+    Seeds,
+    Selections,
+    SiteColumn,
+    Steps,
+    StudyArgument,
+    by_comma,
+    rules,
+)
 
 
 def methods() -> None:
@@ -43,29 +50,16 @@ def methods() -> None:
 def benchmark(
     study: StudyArgument,
     out: Annotated[Path, typer.Option(metavar="DIR", help="the benchmark's folder; repeat the command to go on")],
-    methods: Annotated[
-        str, typer.Option(metavar="A,B", help="methods, by comma; LABEL=METHOD: under another name")
-    ] = "erm,gin,vrex",
-    seeds: Annotated[int, typer.Option(min=1, help="seeds 0 ... N-1")] = 3,
-    held_out: Annotated[
-        list[str] | None, typer.Option(metavar="SITE ...", help="sites to hold out, each in turn; A+B is one group")
-    ] = None,
-    steps: Annotated[int | None, typer.Option(min=1, help="training steps of each run")] = None,
-    jobs: Annotated[int, typer.Option(min=1, help="runs at the same time; they share the cores")] = 1,
-    changes: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE ...", help="settings, or METHOD.OPTION=VALUE, LABEL.OPTION=VALUE"),
-    ] = None,
-    selection: Annotated[
-        list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")
-    ] = None,
+    methods: Methods = "erm,gin,vrex",
+    seeds: Seeds = 3,
+    held_out: HeldOut = None,
+    steps: Steps = None,
+    jobs: Jobs = 1,
+    changes: Changes = None,
+    selection: Selections = None,
     patients: Patients = None,
-    reference: Annotated[
-        bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
-    ] = False,
-    ray: Annotated[
-        str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster (local: start one)")
-    ] = None,
+    reference: Reference = False,
+    ray: Ray = None,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
 ) -> None:
@@ -75,13 +69,13 @@ def benchmark(
     code = run_benchmark(
         study,
         out=out,
-        methods=[name.strip() for name in methods.split(",") if name.strip()],
+        methods=by_comma(methods),
         seeds=seeds,
         held_out=held_out or None,
         steps=steps,
         jobs=jobs,
         changes=changes or [],
-        selection=[rule.value for rule in selection or [Selection.source_val]],
+        selection=rules(selection),
         reference=reference,
         ray=ray,
         site_column=site_column,

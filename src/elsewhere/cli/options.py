@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
@@ -18,6 +19,45 @@ Patients = Annotated[
     int | None,
     typer.Option(min=1, metavar="N", help="few-shot: at most N patients train, over all training sites together"),
 ]
+
+
+class Selection(StrEnum):
+    """By which rule the evaluated checkpoint is chosen."""
+
+    source_val = "source-val"
+    last = "last"
+    oracle = "oracle"
+
+
+# What a benchmark is asked, by whichever command.
+Methods = Annotated[str, typer.Option(metavar="A,B", help="methods, by comma; LABEL=METHOD: under another name")]
+Seeds = Annotated[int, typer.Option(min=1, help="seeds 0 ... N-1")]
+HeldOut = Annotated[
+    list[str] | None, typer.Option(metavar="SITE ...", help="sites to hold out, each in turn; A+B is one group")
+]
+Steps = Annotated[int | None, typer.Option(min=1, help="training steps of each run")]
+Jobs = Annotated[int, typer.Option(min=1, help="runs at the same time; they share the cores")]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE ...", help="settings, or METHOD.OPTION=VALUE, LABEL.OPTION=VALUE"),
+]
+Selections = Annotated[
+    list[Selection] | None, typer.Option(metavar="RULE ...", help="source-val (default), last, oracle")
+]
+Reference = Annotated[
+    bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
+]
+Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster (local: start one)")]
+
+
+def rules(selection: list[Selection] | None) -> list[str]:
+    """The rules asked for, as the benchmark takes them."""
+    return [rule.value for rule in selection or [Selection.source_val]]
+
+
+def by_comma(text: str) -> list[str]:
+    """A,B apart."""
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 def pair(text: str, option: str) -> tuple[str, str]:

@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-if TYPE_CHECKING:
-    from rich.console import Console
+from elsewhere.cli.live import Live
 
+if TYPE_CHECKING:
     from elsewhere.training.state import Progress as Told
 
 
@@ -61,36 +60,14 @@ def pretrain(
     )
 
 
-class _Display:
-    """A bar on a terminal, a line now and then elsewhere; a context manager."""
-
-    def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn
-
-        self.console, self._spoken = console, time.monotonic()
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            self._bar = Progress(BarColumn(24), TextColumn("{task.description}"), console=console, transient=True)
-            self._task = self._bar.add_task("starting", total=1)
-
-    def __enter__(self) -> _Display:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
+class _Display(Live):
+    """Shows what the training tells."""
 
     def tell(self, told: Told) -> None:
         """How far it is."""
-        from elsewhere.benchmark.display import LINE_EVERY, clock
+        from elsewhere.benchmark.display import clock
 
         found = "" if told.score is None else f", found again {told.score:.1%}"
         left = "" if told.seconds_left is None else f", {clock(told.seconds_left)} left"
         said = f"{told.step}/{told.total} loss {told.loss:.3f}{found}{left}"
-        if self._bar is not None:
-            self._bar.update(self._task, description=said, completed=told.step, total=told.total)
-        elif told.step == told.total or time.monotonic() - self._spoken >= LINE_EVERY:
-            self.console.print(said, highlight=False, soft_wrap=True)
-            self._spoken = time.monotonic()
+        self.show(said, said, told.step, told.total, now=told.step == told.total)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import shlex
 import sys
-import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from elsewhere.cli.live import Live
 from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
 
 if TYPE_CHECKING:
@@ -77,52 +77,25 @@ def train(
         typer.echo(f"{out} is finished; nothing to do")
 
 
-class Display:
-    """Shows what `train_final` says: a bar on a terminal, plain lines elsewhere; a context manager.
-
-    Args:
-        console: where to.
-    """
+class Display(Live):
+    """Shows what `train_final` says."""
 
     def __init__(self, console: Console) -> None:
-        from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+        from rich.progress import TimeElapsedColumn
 
-        self.console = console
-        self._spoken = time.monotonic()
+        super().__init__(console, TimeElapsedColumn(), counted=True)
         self._stage = ""
-        self._bar: Progress | None = None
-        if console.is_terminal:
-            columns = (
-                BarColumn(24),
-                TextColumn("{task.completed:.0f}/{task.total:.0f}"),
-                TextColumn("{task.description}"),
-            )
-            self._bar = Progress(*columns, TimeElapsedColumn(), console=console, transient=True)
-            self._task = self._bar.add_task("starting", total=1)
-
-    def __enter__(self) -> Display:
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        if self._bar is not None:
-            self._bar.stop()
 
     def event(self, message: Mapping[str, Any]) -> None:
         """A sentence, or how far a stage is; see `deploy.final.Emit`."""
         from rich.markup import escape
 
-        from elsewhere.benchmark.display import LINE_EVERY, note
+        from elsewhere.benchmark.display import note
 
         if message["kind"] == "say":
             self.console.print(escape(message["text"]), highlight=False, soft_wrap=True)
             return
         said = escape(note(message))
-        if self._bar is not None:
-            total = message["steps"] or 1
-            self._bar.update(self._task, description=said, completed=message["step"], total=total)
-        elif message["stage"] != self._stage or time.monotonic() - self._spoken >= LINE_EVERY:
-            self.console.print(f"{message['step']}/{message['steps']} {said}", highlight=False, soft_wrap=True)
-            self._spoken = time.monotonic()
+        line = f"{message['step']}/{message['steps']} {said}"
+        self.show(said, line, message["step"], message["steps"] or 1, now=message["stage"] != self._stage)
         self._stage = str(message["stage"])
