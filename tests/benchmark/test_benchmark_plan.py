@@ -131,6 +131,7 @@ def test_a_run_survives_json(study: Study) -> None:
         ({"methods": ["a.b=vrex"]}, "'a.b' has a dot in it"),
         ({"methods": ["a\nb=vrex"]}, "character that cannot be shown"),
         ({"methods": ["=vrex"]}, "there is no label"),
+        ({"methods": ["drop=dropgen"], "options": {"drop": {"p": 1.0}}}, "p must be at least 0 and below 1, found 1.0"),
         ({"methods": ["vrex", "mine=vrex"]}, "'vrex' and 'mine' in --methods are the same training"),
         ({"patients": 0}, "--patients: found 0, wanted at least 1"),
         ({"methods": ["mine=vrex"], "options": {"other": {"weight": 1.0}}}, "'other', which is not run"),

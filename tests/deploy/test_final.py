@@ -445,7 +445,7 @@ def own_network(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[str
 
 def test_a_network_of_one_s_own_is_trained_where_it_is_trusted(own_network: str, studies: Path, tmp_path: Path) -> None:
     changes = (f"network={own_network}", "network_options={width: 6}")
-    with pytest.raises(SettingsError, match=r"is an import path, which runs the code that it names.*use --trust"):
+    with pytest.raises(SettingsError, match=r"is code outside of elsewhere.*use --trust"):
         make(studies / "discs", tmp_path / "MODEL", *changes)
     assert "net_of_mine" not in sys.modules
     made = make(studies / "discs", tmp_path / "MODEL", *changes, trust=True)
@@ -490,11 +490,11 @@ def test_an_extractor_of_one_s_own_is_run_where_it_is_trusted(
     )
     monkeypatch.syspath_prepend(str(tmp_path))
     changes = ("dropgen.extractor=eyes_of_mine:Eyes", "dropgen.extractor_options={features: 5}")
-    with pytest.raises(SettingsError, match=r"method dropgen: eyes_of_mine:Eyes is an import path.*use --trust"):
+    with pytest.raises(SettingsError, match=r"extractor eyes_of_mine:Eyes is code outside of elsewhere.*use --trust"):
         make(studies / "discs", tmp_path / "MODEL", *changes, method="dropgen")
     assert "eyes_of_mine" not in sys.modules
     made = make(studies / "discs", tmp_path / "MODEL", *changes, method="dropgen", trust=True)
-    with pytest.raises(ModelError, match=r"its extractor is code outside of elsewhere, eyes_of_mine:Eyes"):
+    with pytest.raises(ModelError, match=r"extractor eyes_of_mine:Eyes is code outside of elsewhere"):
         load(made.folder)
     model = load(made.folder, trust=True, device="cpu")
     assert model.deployed.method.stable.extractor.features == 5

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,11 @@ from problem import Net, make_batch, make_task
 from torch.nn import functional
 
 from elsewhere import methods
-from elsewhere.errors import SettingsError
+from elsewhere.errors import ModelError, SettingsError
 from elsewhere.methods import Context
-from elsewhere.methods.dropgen import ChannelDropout, StableFeatures
+from elsewhere.methods.dropgen import ChannelDropout, DropGen, StableFeatures
 from elsewhere.networks import pretrained, stable
-from elsewhere.networks.stable import ours
+from elsewhere.networks.stable import anatomix, ours
 
 
 def make(kind: str = "segmentation", dims: int = 2, **options: Any) -> Any:
@@ -137,6 +138,43 @@ def test_shipped_weights_are_part_of_what_a_run_is(tmp_path: Path, monkeypatch: 
     assert methods.by_content("dropgen", asked) != first
     (tmp_path / "own").write_bytes(b"1")
     assert methods.by_content("dropgen", {**asked, "weights": str(tmp_path / "own")}) == first
+
+
+def test_published_weights_are_part_of_what_a_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = tmp_path / "anatomix.pth"
+    file.write_bytes(b"1")
+    asked = {"extractor": "anatomix", "weights": "", "p": 0.5}
+    monkeypatch.setattr(anatomix, "from_hub", lambda *_: file)
+    first = methods.by_content("dropgen", asked)
+    assert first["weights"].startswith("sha256:")
+    file.write_bytes(b"2")
+    assert methods.by_content("dropgen", asked) != first
+
+    def offline(*_: str) -> Path:
+        raise ModelError("extractor anatomix: could not be downloaded")
+
+    monkeypatch.setattr(anatomix, "from_hub", offline)
+    with pytest.raises(ModelError, match="could not be downloaded"):
+        methods.by_content("dropgen", asked)
+    (tmp_path / "own").write_bytes(b"1")
+    assert methods.by_content("dropgen", {**asked, "weights": str(tmp_path / "own")}) == first
+
+
+@pytest.mark.parametrize(
+    ("wrong", "said"),
+    [
+        ({"p": 1.0}, "p must be at least 0 and below 1, found 1.0"),
+        ({"p_image": -0.5}, "p_image must be at least 0 and below 1, found -0.5"),
+        ({"norm": "batch"}, "feature norm must be one of instance, voxel, none, found 'batch'"),
+        ({"scale": float("nan")}, "scale must be a number above 0, found nan"),
+        ({"scale": 0.0}, "scale must be a number above 0, found 0.0"),
+        ({"extractor": "none", "image": False}, "image=false leaves features alone, and extractor is none"),
+        ({"extractor_options": {"trust": True}}, "'trust' is no option"),
+    ],
+)
+def test_options_that_make_no_sense_are_refused_before_anything_is_read(wrong: dict[str, Any], said: str) -> None:
+    with pytest.raises(SettingsError, match=re.escape(said)):
+        DropGen.check({**DropGen.card.defaults, **wrong})
 
 
 @pytest.mark.parametrize("key", ["trust", "load", "weights", "dims", 3])

@@ -113,7 +113,8 @@ def run_ablation(
     write_text(out / ABLATION, about)
     if sensitivity == 0:
         return code
-    return max(code, _remove(out, sensitivity, jobs, ray, console))
+    trust = bool(question.get("trust"))
+    return max(code, _remove(out, sensitivity, jobs, ray, trust, console))
 
 
 def variants_of(method: str, labels: Sequence[str] | None = None) -> tuple[Variant, ...]:
@@ -144,11 +145,12 @@ def _require_free(changes: Sequence[str], chosen: Sequence[Variant]) -> None:
             raise SettingsError(f"--set {text}: the ablation sets {key} itself; leave it away")
 
 
-def _remove(out: Path, most: int | None, jobs: int | None, ray: str | None, console: Console) -> int:
+def _remove(out: Path, most: int | None, jobs: int | None, ray: str | None, trust: bool, console: Console) -> int:
     """Remove the channels of all runs where that is not done yet, write `sensitivity.csv`, print what it says."""
     from elsewhere.analysis.sensitivity import remove_channels
     from elsewhere.analysis.sensitivity_print import print_sensitivity
     from elsewhere.analysis.sensitivity_table import is_done, looked_at, write_sensitivity
+    from elsewhere.benchmark.attempt import Trusting
     from elsewhere.benchmark.display import Display, clock
     from elsewhere.benchmark.executor_local import LocalExecutor, cores
     from elsewhere.benchmark.executor_ray import RayExecutor
@@ -166,7 +168,8 @@ def _remove(out: Path, most: int | None, jobs: int | None, ray: str | None, cons
         )
         began, failed = time.monotonic(), []
         if waiting:
-            work = partial(remove_channels, most=most)
+            remove = partial(remove_channels, most=most)
+            work = Trusting(remove) if trust else remove
             local = LocalExecutor(work, min(jobs or cores(), len(waiting)))
             executor = local if ray is None else RayExecutor(work, ray)
             with Display(waiting, console) as display:

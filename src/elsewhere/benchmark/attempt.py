@@ -13,6 +13,7 @@ from typing import Any
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.errors import ElsewhereError
 from elsewhere.files import remove_half_written, write_text
+from elsewhere.methods.own_code import OwnCode
 
 Emit = Callable[[dict[str, Any]], None]
 """Takes what a run has to say while it goes on: plain values, so that it can cross processes and machines."""
@@ -21,6 +22,22 @@ Work = Callable[[RunSpec, Path, Emit], None]
 """Does one run in a folder; a function of a module, so that it can cross processes too."""
 
 ERROR = "error.txt"
+
+
+@dataclass(frozen=True)
+class Trusting:
+    """A `Work` that may run code which runs name by import path, in a process that knows nothing of its parent's trust.
+
+    Attributes:
+        work: what is done.
+    """
+
+    work: Work
+
+    def __call__(self, spec: RunSpec, folder: Path, emit: Emit) -> None:
+        """Import that code, and do the work."""
+        OwnCode.of(spec.settings["network"], spec.trained_as, spec.options).allow(trust=True)
+        self.work(spec, folder, emit)
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from elsewhere.benchmark.attempt import Outcome, Work
+from elsewhere.benchmark.attempt import Outcome, Trusting, Work
 from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock
@@ -63,6 +63,7 @@ def run_benchmark(
     allow_outside: bool = False,
     cache: Path | str | None = None,
     patients: int | None = None,
+    trust: bool = False,
     console: Console | None = None,
     work: Work = execute,
 ) -> int:
@@ -86,6 +87,7 @@ def run_benchmark(
         allow_outside: take paths that leave the study's folder.
         cache: folder of decoded cases; None for the user's.
         patients: at most that many train, over all development sites together; None for all.
+        trust: networks and extractors may be import paths, `package.module:Class`, whose code is run.
         console: where to print; standard output by default.
         work: does one run (tests put another in its place).
 
@@ -121,6 +123,7 @@ def run_benchmark(
         cache=folder,
         content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
         patients=patients,
+        trust=trust,
     )
     if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
         raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
@@ -136,7 +139,7 @@ def run_benchmark(
                 require_intact(out / spec.folder)
         _print_question(console, out, opened, specs, waiting, settings.resolved(opened.task, opened.dims))
         began = time.monotonic()
-        executor = _executor(work, ray, jobs, len(waiting)) if waiting else None
+        executor = _executor(Trusting(work) if trust else work, ray, jobs, len(waiting)) if waiting else None
         outcomes = _run(executor, waiting, out, console) if executor is not None else []
         write_tables(out, specs)
         _write_state(out, outcomes, executor.starts if executor else 0, time.monotonic() - began)

@@ -14,7 +14,8 @@ from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.benchmark.variants import options_of, read_methods, require_different, require_used
 from elsewhere.errors import SettingsError
-from elsewhere.methods import by_content
+from elsewhere.methods import by_content, get
+from elsewhere.methods.own_code import OwnCode
 from elsewhere.study.case import Fold
 from elsewhere.study.preprocessing import per_axis
 from elsewhere.study.splits import plan_folds
@@ -50,6 +51,7 @@ def plan(
     cache: Path | None = None,
     content: str = "",
     patients: int | None = None,
+    trust: bool = False,
 ) -> list[RunSpec]:
     """All runs that answer the question, folds outermost within a method, in the order in which they are best run.
 
@@ -71,15 +73,20 @@ def plan(
         cache: folder of decoded cases.
         content: hash of what the study holds (`study_digest`).
         patients: at most that many train, over all development sites together; a reference has all of its own.
+        trust: networks and extractors may be import paths, whose code is run.
 
     Raises:
         SettingsError: an unknown selection rule, a method named twice, a label that cannot be one, options for a method
             that is not run; a network that there is not or that is for another task, or an option that it does not
-            have; fewer than one patient.
+            have; options that make no sense; an import path without `trust`; fewer than one patient.
         StudyError: an unknown site.
     """
     named = read_methods(methods)
     require_used(named, options)
+    for label, method in named.items():
+        own = options_of(label, method, options)
+        get(method).check(own)
+        OwnCode.of(settings.network, method, own).allow(trust)
     require_different(named, options)
     _check_selection(selection)
     if patients is not None and patients < 1:
@@ -103,6 +110,7 @@ def plan(
     def add(method: str, trained_as: str, fold: Fold, seed: int, chosen: tuple[str, ...]) -> None:
         own = options_of(method, trained_as, options if method != REFERENCE else {})
         few = None if method == REFERENCE else patients
+        code = OwnCode.of(settings.network, trained_as, own).content()
         identity = digest(
             {
                 "algorithm": [__version__, ALGORITHM],
@@ -113,7 +121,9 @@ def plan(
                 "seed": seed,
                 "settings": _that_matter(shared["settings"]),
                 "oracle": ORACLE in chosen,
-                **({} if few is None else {"patients": few}),  # runs of before there was such a question stay
+                # Runs of before there were such questions stay.
+                **({} if few is None else {"patients": few}),
+                **({"code": code} if code else {}),
             }
         )
         specs.append(

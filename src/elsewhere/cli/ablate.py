@@ -19,6 +19,7 @@ from elsewhere.cli.options import (
     SiteColumn,
     Steps,
     StudyArgument,
+    Trust,
     by_comma,
     rules,
 )
@@ -53,6 +54,7 @@ def ablate(
     ray: Ray = None,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
+    trust: Trust = False,
 ) -> None:
     """Take a method apart: its variants in one benchmark, and what each input channel is worth to their networks."""
     from elsewhere.analysis.ablation import run_ablation
@@ -73,6 +75,7 @@ def ablate(
         ray=ray,
         site_column=site_column,
         allow_outside=allow_outside,
+        trust=trust,
         patients=patients,
     )
     raise typer.Exit(code)

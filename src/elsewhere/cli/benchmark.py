@@ -21,6 +21,7 @@ from elsewhere.cli.options import (
     SiteColumn,
     Steps,
     StudyArgument,
+    Trust,
     by_comma,
     rules,
 )
@@ -62,6 +63,7 @@ def benchmark(
     ray: Ray = None,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
+    trust: Trust = False,
 ) -> None:
     """Leave one site out: train each method on the other sites, and judge it on the one that it has never seen."""
     from elsewhere.benchmark import run_benchmark
@@ -80,6 +82,7 @@ def benchmark(
         ray=ray,
         site_column=site_column,
         allow_outside=allow_outside,
+        trust=trust,
         patients=patients,
     )
     raise typer.Exit(code)

@@ -19,6 +19,7 @@ from elsewhere.cli.options import (
     SiteColumn,
     Steps,
     StudyArgument,
+    Trust,
     by_comma,
     rules,
 )
@@ -40,6 +41,7 @@ def learning_curve(
     ray: Ray = None,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
+    trust: Trust = False,
 ) -> None:
     """Train with few patients and with more, leave-one-site-out: a benchmark for each number, a table and a page."""
     from elsewhere.analysis.learning_curve import read_sizes, run_learning_curve
@@ -59,6 +61,7 @@ def learning_curve(
         ray=ray,
         site_column=site_column,
         allow_outside=allow_outside,
+        trust=trust,
     )
     typer.echo(f"wrote {write_learning_curve(out)}")
     raise typer.Exit(code)

@@ -48,6 +48,10 @@ Reference = Annotated[
     bool, typer.Option("--reference", help="also train within each held-out site: how hard is it in itself?")
 ]
 Ray = Annotated[str | None, typer.Option(metavar="ADDRESS", help="run on this Ray cluster (local: start one)")]
+Trust = Annotated[
+    bool,
+    typer.Option("--trust", help="allow networks and extractors by import path, package.module:Class: runs that code"),
+]
 
 
 def rules(selection: list[Selection] | None) -> list[str]:

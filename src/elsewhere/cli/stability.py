@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from elsewhere.cli.options import AllowOutside, SiteColumn, StudyArgument, progress_bar
+from elsewhere.cli.options import AllowOutside, SiteColumn, StudyArgument, Trust, progress_bar
 
 
 def stability(
@@ -21,9 +21,7 @@ def stability(
     strength: Annotated[float, typer.Option(help="of the drawn acquisitions; 1 is about another scanner")] = 1.0,
     seed: Annotated[int, typer.Option(min=0, help="of patients, acquisitions and voxels")] = 0,
     sites: Annotated[list[str] | None, typer.Option(metavar="SITE ...", help="open these only; all by default")] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="allow extractors by import path, package.module:Class, and run that code")
-    ] = False,
+    trust: Trust = False,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
 ) -> None:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from elsewhere.cli.live import Live
-from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument
+from elsewhere.cli.options import AllowOutside, Patients, SiteColumn, StudyArgument, Trust
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -42,9 +42,7 @@ def train(
         Path | None,
         typer.Option(metavar="DIR", help="benchmark of this study and method, for the card"),
     ] = None,
-    trust: Annotated[
-        bool, typer.Option("--trust", help="allow --set network=package.module:Class, and run that code")
-    ] = False,
+    trust: Trust = False,
     site_column: SiteColumn = None,
     allow_outside: AllowOutside = False,
 ) -> None:

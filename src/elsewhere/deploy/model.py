@@ -12,7 +12,6 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from pydantic import ValidationError
 
-from elsewhere import methods, networks
 from elsewhere.deploy.folder import CARD, CONFIG, DEVELOPMENT, check_folder, read_config
 from elsewhere.deploy.outliers import DevelopmentStatistics
 from elsewhere.deploy.predictor import Answer, Predictor
@@ -21,7 +20,7 @@ from elsewhere.errors import ElsewhereError, ModelError, StudyError
 from elsewhere.evidence.confidence import case_confidence
 from elsewhere.evidence.conformal import LabelSets, OuterMask, sets
 from elsewhere.evidence.temperature import scaled
-from elsewhere.networks.stable import trust_class
+from elsewhere.methods.own_code import OwnCode
 from elsewhere.study.case import Geometry, Picture, StoredCase
 from elsewhere.study.preprocessing import Preprocessing
 from elsewhere.training.model_io import Deployed, load_model
@@ -265,7 +264,7 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
     place = torch.device(device) if device is not None else torch.device("cuda" if torch.cuda.is_available() else "cpu")
     _require_readable(folder, config)
     try:
-        _allow_code(config, trust)
+        OwnCode.of(config["network"], config["method"], config["options"]).allow(trust, ModelError)
         deployed = load_model(folder, place)
     except ElsewhereError as error:
         raise ModelError(f"{folder}: {str(error).removeprefix(f'{folder}: ')}") from error
@@ -278,27 +277,6 @@ def load(folder: Path | str, *, trust: bool = False, device: torch.device | str 
         thresholds=config["thresholds"],
         conformal=config["conformal"],
     )
-
-
-def _allow_code(config: Mapping[str, Any], trust: bool) -> None:
-    """Import what the configuration names by import path, where its user says so.
-
-    Raises:
-        ModelError: there is such a path, and no trust.
-        SettingsError: an unknown method, or a path that cannot be imported.
-    """
-    network = [config["network"]] if networks.is_import_path(config["network"]) else []
-    extractors = methods.imports(config["method"], config["options"])
-    for what, path in [*(("network", path) for path in network), *(("extractor", path) for path in extractors)]:
-        if not trust:
-            raise ModelError(
-                f"its {what} is code outside of elsewhere, {path}, which would be run; if you know that code and want "
-                "that, use --trust (in Python: trust=True)"
-            )
-    for path in network:
-        networks.trust(path)
-    for path in extractors:
-        trust_class(path)
 
 
 def _require_readable(folder: Path, config: Mapping[str, Any]) -> None:

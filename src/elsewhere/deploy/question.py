@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elsewhere import methods, networks
 from elsewhere.deploy.found import found_elsewhere
 from elsewhere.errors import SettingsError
-from elsewhere.networks.stable import trust_class
+from elsewhere.methods.own_code import OwnCode
 from elsewhere.study.cache import Cache
 from elsewhere.study.study import open_study
 from elsewhere.training import Settings
@@ -38,7 +38,7 @@ class Question:
         seed: of split, weights, order and augmentation.
         selection: of SELECTIONS.
         found: what a benchmark found elsewhere (`found_elsewhere`), or None.
-        trust: the network may be an import path.
+        trust: a network or an extractor may be an import path.
         command: for the card.
         patients: at most that many train, over all sites together; None: all.
     """
@@ -129,9 +129,9 @@ def ask(
     folder = None if cache is None else Path(cache)
     opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
     settings = settings.resolved(opened.task, opened.dims)
-    _check_network(settings, opened, trust)
     own = {**card.defaults, **options.get(method, {})}
-    _check_imports(method, own, trust)
+    OwnCode.of(settings.network, method, own).allow(trust)
+    _check_network(settings, opened)
     found = None
     if benchmark is not None:
         plain = settings.model_dump(mode="json")
@@ -155,26 +155,9 @@ def _flat(question: Mapping[str, Any]) -> dict[str, Any]:
     return {**question.get("settings", {}), **own, **rest}
 
 
-def _check_imports(method: str, options: Mapping[str, Any], trust: bool) -> None:
-    for path in methods.imports(method, options):
-        if not trust:
-            raise SettingsError(
-                f"method {method}: {path} is an import path, which runs the code that it names; if you know that code "
-                "and want that, use --trust"
-            )
-        trust_class(path)
-
-
-def _check_network(settings: Settings, study: Study, trust: bool) -> None:
+def _check_network(settings: Settings, study: Study) -> None:
     """Say it now, not when all images have been read."""
     name = str(settings.network)
-    if networks.is_import_path(name):
-        if not trust:
-            raise SettingsError(
-                f"network={name} is an import path, which runs the code that it names; if you know that code and want "
-                "that, use --trust"
-            )
-        networks.trust(name)
     entry = networks.get(name)
     if study.task not in entry.kinds or study.dims not in entry.dims:
         fit = ", ".join(networks.names(study.task, study.dims))

@@ -182,6 +182,18 @@ class Method(nn.Module):
         self.task = task
         self.n_sites = n_sites
         self.options: dict[str, Any] = {**self.card.defaults, **options}
+        self.check(self.options)
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """Refuse options that make no sense, before anything is read or trained.
+
+        Args:
+            options: all of them, each of the type of its default.
+
+        Raises:
+            SettingsError: says which.
+        """
 
     @classmethod
     def own_files(cls, options: Mapping[str, Any]) -> dict[str, Path]:

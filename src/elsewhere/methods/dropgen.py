@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -130,8 +131,6 @@ class DropGen(Method):
     def __init__(self, network: nn.Module, task: Task, *, n_sites: int = 1, **options: Any) -> None:
         super().__init__(network, task, n_sites=n_sites, **options)
         name, with_image = str(self.options["extractor"]), bool(self.options["image"])
-        if name == "none" and not with_image:
-            raise SettingsError("method dropgen: image=false leaves features alone, and extractor is none")
         channels = input_channels(network)
         self.stable: StableFeatures | None = None
         if name != "none":
@@ -143,24 +142,27 @@ class DropGen(Method):
             )
             widen(network, channels * (extractor.features - (not with_image)), task.dims)
         self.dropout = ChannelDropout(
-            float(self.options["p"]), first=channels if with_image else 0, p_first=self._image_probability()
+            float(self.options["p"]), first=channels if with_image else 0, p_first=_image_probability(self.options)
         )
 
     @classmethod
-    def own_files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
-        """The weights that this package ships of an extractor, where it ships some."""
-        path = stable.shipped(str(options.get("extractor", cls.card.defaults["extractor"])))
-        return {} if path is None else {"weights": path}
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See `Method.check`."""
+        if options["extractor"] == "none" and not options["image"]:
+            raise SettingsError("method dropgen: image=false leaves features alone, and extractor is none")
+        ChannelDropout(float(options["p"]), p_first=_image_probability(options))
+        stable.feature_norm(str(options["norm"]))
+        stable.own_options(options["extractor_options"])
+        if not 0 < float(options["scale"]) < math.inf:
+            raise SettingsError(f"method dropgen: scale must be a number above 0, found {options['scale']}")
 
-    def _image_probability(self) -> float | None:
-        """Of the image's own channels; None: that of all."""
-        own, dropped, there = self.options["p_image"], self.options["drop_image"], self.options["image"]
-        if own is not None and not (dropped and there):
-            reason = "drop_image=false keeps the image" if there else "image=false leaves no image"
-            raise SettingsError(f"method dropgen: p_image={own} is how often the image is dropped, but {reason}")
-        if not dropped:
-            return 0.0
-        return None if own is None else float(own)
+    @classmethod
+    def own_files(cls, options: Mapping[str, Any]) -> dict[str, Path]:
+        """The weights of an extractor that has some of its own, shipped with this package or on the Hub."""
+        if options.get("weights"):
+            return {}
+        path = stable.own_weights(str(options.get("extractor", cls.card.defaults["extractor"])))
+        return {} if path is None else {"weights": path}
 
     def inputs(self, image: Tensor) -> Tensor:
         """(B, C, *spatial) to what the network takes: the image's channels, then the features."""
@@ -181,3 +183,16 @@ class DropGen(Method):
         if self.stable is None:
             return dict(self.options)
         return {**self.options, "weights": "", "extractor_options": dict(self.stable.extractor.layout)}
+
+
+def _image_probability(options: Mapping[str, Any]) -> float | None:
+    """Of the image's own channels; None: that of all."""
+    own, dropped, there = options["p_image"], options["drop_image"], options["image"]
+    if own is not None and not (dropped and there):
+        reason = "drop_image=false keeps the image" if there else "image=false leaves no image"
+        raise SettingsError(f"method dropgen: p_image={own} is how often the image is dropped, but {reason}")
+    if own is not None and not 0 <= float(own) < 1:
+        raise SettingsError(f"method dropgen: p_image must be at least 0 and below 1, found {own}")
+    if not dropped:
+        return 0.0
+    return None if own is None else float(own)

@@ -112,8 +112,8 @@ def get(name: str) -> Entry:
     _load()
     if is_import_path(name) and name not in _NETWORKS:
         raise SettingsError(
-            f"network {name}: an import path runs the code that it names, and nobody allowed that; `elsewhere train` "
-            "takes one with --trust, in Python: elsewhere.networks.trust"
+            f"network {name}: an import path runs the code that it names, and nobody allowed that; use --trust "
+            "(in Python: elsewhere.networks.trust)"
         )
     if name not in _NETWORKS:
         raise SettingsError(f"unknown network {name!r}{_like(name, _NETWORKS)}; there are: {', '.join(_NETWORKS)}")

@@ -94,6 +94,7 @@ def train(
     settings = settings.resolved(development.task, development.dims)
     card = methods.card(method)
     chosen = {key: check_option(method, key, value, card.defaults) for key, value in (options or {}).items()}
+    methods.get(method).check({**card.defaults, **chosen})
     if card.unlabelled_target != (unlabelled is not None):
         needs = "needs" if card.unlabelled_target else "does not see"
         raise SettingsError(f"method {method} {needs} unlabelled images of the held-out site (its card's declaration)")

@@ -43,7 +43,16 @@ def build_anatomix(name: str, weights: Path | str | None, load: bool) -> FrozenN
     """
     network = FeatureUNet(3, 1, **LAYOUTS[name])
     if load:
-        path = from_hub(REPOSITORY, f"{name}.pth", name) if weights is None else Path(weights)
+        path = published(name) if weights is None else Path(weights)
         load_strictly(network, read_weights(path), name, path)
     features, multiple = network.config["features"], network.multiple
     return FrozenNetwork(name, network, 3, features, output=OUTPUTS[name], multiple=multiple, least=network.least)
+
+
+def published(name: str) -> Path:
+    """The authors' weights, downloaded where they are not in the Hub's cache.
+
+    Raises:
+        ModelError: they cannot be had.
+    """
+    return from_hub(REPOSITORY, f"{name}.pth", name)

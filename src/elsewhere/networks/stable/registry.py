@@ -13,10 +13,10 @@ from torch import nn
 
 from elsewhere.errors import SettingsError
 from elsewhere.networks.import_path import import_class, is_import_path
-from elsewhere.networks.stable.anatomix import LAYOUTS, build_anatomix
+from elsewhere.networks.stable.anatomix import LAYOUTS, build_anatomix, published
 from elsewhere.networks.stable.frozen import FrozenNetwork
 from elsewhere.networks.stable.mind import Mind
-from elsewhere.networks.stable.ours import DIMS, build_ours
+from elsewhere.networks.stable.ours import DIMS, build_ours, shipped
 from elsewhere.networks.stable.protocol import Extractor
 from elsewhere.networks.stable.weights import load_strictly, read_weights
 
@@ -81,6 +81,15 @@ def build(
         if options:
             raise SettingsError(f"extractor {name}: unknown option {next(iter(options))!r}; it has none")
         return build_anatomix(name, weights, load)
+
+
+def own_weights(name: str) -> Path | None:
+    """The file that `build` reads where no weights are named; None: there is none, or none is needed.
+
+    Raises:
+        ModelError: it is on the Hugging Face Hub and cannot be had.
+    """
+    return published(name) if name in LAYOUTS else shipped(name)
 
 
 def own_options(options: Mapping[Any, Any]) -> dict[str, Any]:
