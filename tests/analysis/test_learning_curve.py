@@ -70,6 +70,7 @@ def test_each_number_is_a_benchmark_and_the_table_is_gathered_from_them(made: tu
         assert by_fold["all"] == pytest.approx((by_fold["A"] + by_fold["B"]) / 2), size
     trained_ = table.drop_duplicates("patients").set_index("patients")["trained"]
     assert trained_.to_dict() == {"1": 1, "all": 6}
+    assert set(table["n_seeds"]) == {1}
     assert "1 of 2: 1 training patient, in" in said
     assert "held out, mean over the folds; source-val" in said
     assert "all (6)" in said
@@ -102,6 +103,13 @@ def b_fails(spec: RunSpec, folder: Path, emit: Any) -> None:
     if spec.fold.name == "B" or spec.patients == 2:
         raise StudyError("this one cannot be")
     execute(spec, folder, emit)
+
+
+def test_a_number_that_is_all_of_them_is_not_trained_again(study: Path, tmp_path: Path) -> None:
+    said = run(study, tmp_path, methods=["erm"], patients=[6, 60, None], held_out=["A"])
+    assert "6 training patients are all that there are: the same as `all`" in said
+    assert [path.name for path in sorted(tmp_path.glob("patients-*"))] == ["patients-all"]
+    assert list(read_curve(tmp_path)["patients"].unique()) == ["all"]
 
 
 def test_without_one_fold_there_is_no_mean(study: Path, tmp_path: Path) -> None:

@@ -258,3 +258,10 @@ def test_sites_without_labels_can_be_neither_side() -> None:
         plan_folds(study)
     with pytest.raises(StudyError, match="no case of the other sites has a label"):
         split(study, Fold(("B",)), 0)
+
+
+def test_a_group_of_many_sites_has_a_short_title() -> None:
+    assert Fold(("A",)).title == "A"
+    assert Fold(tuple("ABCD")).title == "A+B+C+D"
+    assert Fold(tuple("ABCDE")).title == "A+B+C and 2 more sites"
+    assert Fold(tuple("ABCDE")).name == "A+B+C+D+E"

@@ -31,7 +31,7 @@ from elsewhere.files import atomic
 from elsewhere.study.case import Fold
 from elsewhere.study.few_shot import keep_few
 from elsewhere.study.manifest import MANIFEST_NAME
-from elsewhere.study.splits import split
+from elsewhere.study.splits import plan_folds, split
 from elsewhere.terminal import console as standard_output
 
 if TYPE_CHECKING:
@@ -41,9 +41,10 @@ CURVE = "learning_curve.csv"
 
 COLUMNS = [
     "method", "held_out", "patients", "trained", "selection", "split", "metric", "value", "lo", "hi", "n_cases",
-    "n_patients",
+    "n_patients", "n_seeds",
 ]  # fmt: skip
-"""`patients` is the number that was asked for, or "all"; `trained` how many trained, in the mean over the runs.
+"""`patients` is the number that was asked for, or "all"; `trained` how many trained, in the mean over the runs;
+`n_seeds` of how many trainings each value is the mean (the least over the folds).
 `held_out` is "all" for the mean over the folds, where there are several; it is empty until all are finished."""
 
 SPLITS = {"held-out": "held out", "in-domain": "home"}
@@ -103,7 +104,11 @@ def run_learning_curve(
     if not patients:
         raise SettingsError("--patients: found no number, wanted some, such as 1,3,5,10,all")
     opened = open_for_analysis(study, question)
-    failed = 0
+    needed = _that_differ(patients, opened, question)
+    for size in patients:
+        if size not in needed:
+            console.print(f"{size} training patients are all that there are: the same as `all`", highlight=False)
+    patients, failed = needed, 0
     for number, size in enumerate(patients):
         folder = folder_of(out, size)
         title = f"{number + 1} of {len(patients)}: {_named(size)} training {'patient' if size == 1 else 'patients'}"
@@ -115,6 +120,15 @@ def run_learning_curve(
         table.to_csv(temporary, index=False)
     print_curve(console, table, PRIMARY[opened.task], opened.name)
     return failed
+
+
+def _that_differ(sizes: Sequence[int | None], study: Study, question: Mapping[str, Any]) -> list[int | None]:
+    """Those of `sizes` that are not "all" under another name, where "all" is among them."""
+    seeds = question.get("seeds", 1)
+    numbers = range(seeds) if isinstance(seeds, int) else seeds
+    folds = plan_folds(study, question.get("held_out"))
+    most = max((trained(study, fold, seed, None) for fold in folds for seed in numbers), default=0)
+    return [size for size in sizes if size is None or None not in sizes or size < most]
 
 
 def folder_of(out: Path, size: int | None) -> Path:
@@ -140,7 +154,7 @@ def learning_curve(out: Path, sizes: Iterable[int | None], study: Study) -> pd.D
         own = [spec for spec in specs if spec.method != REFERENCE]
         counted = {(spec.fold, spec.seed): trained(study, spec.fold, spec.seed, size) for spec in own}
         results, people = read_results(folder), read_patients(folder)
-        results = results[(results["class"] == ALL) & (results["seed"] == ALL)]
+        results = results[results["class"] == ALL]
         folds = list(dict.fromkeys(spec.fold.name for spec in own))
         by_fold = {name: _mean(n for (fold, _), n in counted.items() if fold.name == name) for name in folds}
         for method in dict.fromkeys(spec.method for spec in own):
@@ -163,9 +177,11 @@ def _rows(
     for key, group in results.groupby(["selection", "split", "metric"], sort=False):
         which = dict(zip(("selection", "split", "metric"), key, strict=True))
         cells: dict[str, Cell] = {}
+        seeds = group[group["seed"] != ALL].groupby("held_out")["seed"].nunique()
         for fold in folds:
-            for row in group[group["held_out"] == fold].to_dict("records"):
-                cells[fold] = Cell(row["value"], row["lo"], row["hi"], int(row["n_cases"]), int(row["n_patients"]), 1)
+            for row in group[(group["held_out"] == fold) & (group["seed"] == ALL)].to_dict("records"):
+                counts = int(row["n_cases"]), int(row["n_patients"]), seeds[fold]
+                cells[fold] = Cell(row["value"], row["lo"], row["hi"], *counts)
                 yield {**which, "held_out": fold, "trained": trained_by[fold], **_plain(cells[fold])}
         if len(folds) > 1:
             apart = disjoint([people.get((fold, which["split"]), set()) for fold in folds])
@@ -175,7 +191,7 @@ def _rows(
 
 
 def _plain(cell: Cell) -> dict[str, Any]:
-    names = ("value", "lo", "hi", "n_cases", "n_patients")
+    names = ("value", "lo", "hi", "n_cases", "n_patients", "n_seeds")
     return {name: getattr(cell, name) for name in names}
 
 

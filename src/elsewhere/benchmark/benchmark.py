@@ -196,7 +196,7 @@ def _print_question(
 
     for line in describe(study):
         say(line)
-    folds = list(dict.fromkeys(spec.fold.name for spec in specs))
+    folds = list(dict.fromkeys(spec.fold.title for spec in specs))
     names = list(dict.fromkeys(spec.method_title for spec in specs))
     say(f"methods   {', '.join(names)}")
     say(f"held out  {'; '.join(folds)} (each in turn)" if len(folds) > 1 else f"held out  {folds[0]}")
@@ -236,7 +236,7 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
     notes: dict[tuple[str, str], list[RunSpec]] = {}
     for spec in specs:
         for note in (read_done(out / spec.folder) or {}).get("notes", ()):
-            notes.setdefault((spec.fold.name, note), []).append(spec)
+            notes.setdefault((spec.fold.title, note), []).append(spec)
     for (fold, note), those in notes.items():  # most are of the split: the same for every method
         whose = f"{fold} held out" if len(those) > 1 else those[0].title
         console.print(f"[yellow]note[/yellow] {escape(whose)}: {escape(note)}", highlight=False, soft_wrap=True)

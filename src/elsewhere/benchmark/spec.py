@@ -78,9 +78,9 @@ class RunSpec:
     @property
     def title(self) -> str:
         """`erm, without A, seed 0`, for people."""
-        where = f"without {self.fold.name}"
+        where = f"without {self.fold.title}"
         if self.fold.part is not None:
-            where = f"within {self.fold.name}, part {self.fold.part[0] + 1} of {self.fold.part[1]}"
+            where = f"within {self.fold.title}, part {self.fold.part[0] + 1} of {self.fold.part[1]}"
         return f"{self.method}, {where}, seed {self.seed}{', oracle' if self.oracle else ''}"
 
     def to_dict(self) -> dict[str, Any]:

@@ -81,6 +81,10 @@ class StoredCase:
     std: tuple[float, ...]
 
 
+SHOWN = 3
+"""Sites of a group that its title names."""
+
+
 @dataclass(frozen=True)
 class Fold:
     """A site, or a named group of sites, that is held out; none for the final model, which is trained on all sites.
@@ -96,6 +100,12 @@ class Fold:
     def name(self) -> str:
         """`A`, or `A+B` for a group."""
         return "+".join(self.held_out)
+
+    @property
+    def title(self) -> str:
+        """The name where it is short; else `A+B and 5 more sites`, for people."""
+        more = len(self.held_out) - SHOWN
+        return self.name if more < 2 else f"{'+'.join(self.held_out[:SHOWN])} and {more} more sites"
 
 
 @dataclass(frozen=True)

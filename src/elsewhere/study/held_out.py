@@ -75,7 +75,7 @@ class HeldOut:
         _require_frozen(model)
         if model_sha256(model) != before or _versions(model) != touched:
             raise SealError(
-                f"the model was changed while it was evaluated on {self.fold.name} ({reason}); weights and "
+                f"the model was changed while it was evaluated on {self.fold.title} ({reason}); weights and "
                 "batch-norm statistics must stay as they were"
             )
 

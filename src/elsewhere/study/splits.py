@@ -105,7 +105,7 @@ def split(study: Study, fold: Fold, seed: int) -> Split:
     for case in sides.development:
         ids[assigned[case.patient]].append(case.id)
     if not ids["train"]:
-        where, remedy = (f", fold {fold.name}", "; hold out fewer sites") if fold.held_out else ("", "")
+        where, remedy = (f", fold {fold.title}", "; hold out fewer sites") if fold.held_out else ("", "")
         raise StudyError(f"study {study.name}{where}: no patient is left to train on{remedy}")
     notes = [*sides.notes, *_notes(by_site, assigned, fractions), *_unlabelled_notes(study, fold)]
     left_out = tuple(case.id for case in sides.left_out)
@@ -162,14 +162,14 @@ def _divide(study: Study, fold: Fold, seed: int) -> _Sides:
     there = {case.patient for case in held_out}
     here = {case.patient for case in development}
     if not development:
-        raise StudyError(f"study {study.name}, fold {fold.name}: no case of the other sites has a label to train on")
+        raise StudyError(f"study {study.name}, fold {fold.title}: no case of the other sites has a label to train on")
     shared = here & there
     if 2 * len(shared) < len(here) or len(shared) < 2:
         left_out = [case for case in development if case.patient in shared]
         kept = [case for case in development if case.patient not in shared]
         if not kept:
             raise StudyError(
-                f"study {study.name}, fold {fold.name}: every patient with a label at the other sites is also at the "
+                f"study {study.name}, fold {fold.title}: every patient with a label at the other sites is also at the "
                 "held-out site, so nothing is left for development; hold out another site, or divide the patients"
             )
         return _Sides(kept, held_out, left_out, [])
@@ -179,7 +179,7 @@ def _divide(study: Study, fold: Fold, seed: int) -> _Sides:
     side = _deal(sorted(shared), counts, strata_of(study, held_out), "sides", {})
     evaluated = {patient for patient in there if side.get(patient) != "development"}
     note = (
-        f"{len(shared)} of the {len(here)} development patients are also at {fold.name}: they are divided, "
+        f"{len(shared)} of the {len(here)} development patients are also at {fold.title}: they are divided, "
         f"{counts['evaluated']} to be evaluated there and {counts['development']} for development"
     )
     return _Sides(
@@ -197,7 +197,7 @@ def _divide_reference(study: Study, fold: Fold, seed: int, cases: list[Case]) ->
     patients = sorted({case.patient for case in cases})
     if not 0 <= i < k or k < 2 or len(patients) < k:
         raise StudyError(
-            f"study {study.name}, reference of {fold.name}: part {i} of {k} groups cannot be made of {len(patients)} "
+            f"study {study.name}, reference of {fold.title}: part {i} of {k} groups cannot be made of {len(patients)} "
             "patients; wanted at least 2 groups, and a patient for each"
         )
     counts = {str(group): (len(patients) + k - 1 - group) // k for group in range(k)}
@@ -307,12 +307,12 @@ def _sites_of(study: Study, text: str) -> tuple[str, ...]:
 def _require_development(study: Study, fold: Fold) -> None:
     if set(fold.held_out) >= set(study.sites):
         raise StudyError(
-            f"study {study.name}: holding out {fold.name} leaves no site for development; its sites: "
+            f"study {study.name}: holding out {fold.title} leaves no site for development; its sites: "
             f"{', '.join(study.sites)}"
         )
     if not _labelled(study.of_site(*fold.held_out)):
         raise StudyError(
-            f"study {study.name}: no case of the held-out site {fold.name} has a label; there is nothing to evaluate, "
+            f"study {study.name}: no case of the held-out site {fold.title} has a label; there is nothing to evaluate, "
             "so name the sites to hold out (--held-out)"
         )
 
