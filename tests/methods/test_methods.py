@@ -55,6 +55,28 @@ def test_trains_and_what_is_deployed_gets_better(name: str, kind: str, dims: int
     assert any(not torch.equal(before[k], v) for k, v in method.state_dict().items())
 
 
+@pytest.mark.parametrize(
+    ("name", "kind", "dims", "changes"),
+    [(*one, {}) for one in SETTINGS] + [(*one, {"ipa": True}) for one in SETTINGS if one[0] == "gin"],
+)
+def test_under_bf16_its_loss_is_that_of_float32(name: str, kind: str, dims: int, changes: dict[str, Any]) -> None:
+    found = []
+    for low in (False, True):
+        torch.manual_seed(0)
+        method = make(name, kind, dims, **changes)
+        context = LoopContext(
+            kind, dims, step=99, total_steps=100, n_sites=3, generator=torch.Generator().manual_seed(5)
+        )
+        with torch.autocast("cpu", torch.bfloat16, enabled=low):
+            loss = method.train().loss(make_batch(kind, dims), context)["loss"]
+        loss.backward()
+        gradients = [p.grad for p in method.parameters() if p.grad is not None]
+        assert gradients
+        assert all(bool(torch.isfinite(one).all()) for one in gradients)
+        found.append(float(loss.detach()))
+    assert found[1] == pytest.approx(found[0], rel=0.05)
+
+
 @every
 def test_survives_save_and_load(name: str, kind: str, dims: int) -> None:
     method = make(name, kind, dims)

@@ -51,17 +51,18 @@ class GIN(Method):
             return {"loss": risk}
         first, second = self.view(batch.image, context), self.view(batch.image, context)
         if self.options["ipa"]:
-            blend = acquisition.random_blend_map(first.shape, context.generator)
-            first, second = (acquisition.smooth_blend(first, second, part) for part in (blend, 1 - blend))
+            with torch.autocast(first.device.type, enabled=False):
+                blend = acquisition.random_blend_map(first.shape, context.generator)
+                first, second = (acquisition.smooth_blend(first, second, part) for part in (blend, 1 - blend))
         logits = self(torch.cat([first, second]))
         risk = self.task.loss(logits, torch.cat([batch.target, batch.target])).mean()
         divergence = consistency(*logits.chunk(2))
         return {"loss": risk + weight * divergence, "risk": risk.detach(), "consistency": divergence.detach()}
 
     def view(self, image: Tensor, context: Context) -> Tensor:
-        """A random appearance of each image (B, C, *spatial)."""
+        """A random appearance of each image (B, C, *spatial), in its own precision whatever the network's is."""
         network = acquisition.GIN()
-        with torch.no_grad():
+        with torch.no_grad(), torch.autocast(image.device.type, enabled=False):
             drawn = network.draw(image.shape, context.generator)
             drawn["alpha"] = drawn["alpha"] * float(self.options["alpha"])
             return network.apply(image, drawn)
