@@ -8,7 +8,17 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from elsewhere.training.pretrain.contrast import alike_loss, at_places, place_loss, sample_places, structure_loss
+from elsewhere.training.pretrain.contrast import (
+    alike_loss,
+    at_borders,
+    at_places,
+    at_points,
+    coordinates,
+    deep_loss,
+    place_loss,
+    sample_places,
+    structure_loss,
+)
 from reference import pretrain_reference as reference
 
 
@@ -62,6 +72,63 @@ def test_every_label_is_sampled_as_often_as_any_other() -> None:
     places = sample_places(labels, 40, torch.Generator().manual_seed(0))[0]
     assert len(places.unique()) == 40
     assert 12 <= int((labels.flatten()[places] == 5).sum()) <= 28  # one in 64 voxels; about half of the sample
+
+
+def test_a_border_is_where_the_next_voxel_is_of_another_label() -> None:
+    labels = torch.tensor([[[0, 0, 0, 0], [0, 0, 2, 2], [0, 0, 2, 2]]])
+    wanted = torch.tensor([[[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 1, 0]]]).bool()
+    assert torch.equal(at_borders(labels), wanted)
+    assert not at_borders(torch.ones(1, 3, 4, 5, dtype=torch.int64)).any()
+    block = torch.zeros(1, 6, 6, 6, dtype=torch.int64)
+    block[:, 2:4, 2:4, 2:4] = 1
+    assert int(at_borders(block).sum()) == 8 + 6 * 4
+
+
+@pytest.mark.parametrize("border", [0.0, 0.5, 0.9])
+def test_a_share_of_the_places_lies_at_borders(border: float) -> None:
+    labels = torch.zeros(2, 64, 64, dtype=torch.int64)
+    labels[0, 16:48, 16:48] = 3  # the second has one label, and no border
+    places = sample_places(labels, 200, torch.Generator().manual_seed(0), border)
+    found = at_borders(labels).flatten(1).gather(1, places).float().mean(1)
+    inside = float(at_borders(labels)[0].float().mean())
+    wanted = border + (1 - border) * inside
+    assert wanted - 0.12 <= float(found[0]) <= wanted + 0.12
+    assert float(found[1]) == 0.0
+    assert all(len(one.unique()) == 200 for one in places)
+    of_shape = (labels.flatten(1).gather(1, places)[0] == 3).float().mean()
+    assert 0.35 <= float(of_shape) <= 0.65
+
+
+@pytest.mark.parametrize("spatial", [(8, 12), (8, 12, 4)])
+def test_coarse_maps_are_read_at_the_voxels_that_they_cover(spatial: tuple[int, ...]) -> None:
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randint(int(np.prod(spatial)), (2, 30), generator=generator)
+    points = coordinates(places, spatial)
+    assert points.shape == (2, 30, len(spatial))
+    whole = torch.randn(2, 3, *spatial, generator=generator)
+    torch.testing.assert_close(at_points(whole, points, spatial), at_places(whole, places))
+    # A map at half the size whose values are the places of its voxels: inside, each voxel reads its own place.
+    axes = [torch.arange(n // 2) * 2 + 0.5 for n in spatial]
+    halved = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].expand(2, *(-1,) * (len(spatial) + 1))
+    within = ((points > 0) & (points < torch.tensor(spatial) - 1)).all(2)
+    assert within.any()
+    torch.testing.assert_close(at_points(halved, points, spatial)[within], points[within].float())
+
+
+def test_the_deep_loss_is_the_mean_of_those_of_its_layers() -> None:
+    generator = torch.Generator().manual_seed(0)
+    places = torch.randint(64, (2, 20), generator=generator)
+    seen = torch.randint(3, (2, 20), generator=generator)
+    points = coordinates(places, (8, 8)).repeat(2, 1, 1)
+    inner = [torch.randn(4, 5, 8, 8, generator=generator), torch.randn(4, 7, 4, 4, generator=generator)]
+    heads = [torch.nn.Identity(), torch.nn.Identity()]
+    found = deep_loss(inner, heads, points, (8, 8), seen, 0.2)
+    each = []
+    for maps in inner:
+        voxels = functional.normalize(at_points(maps, points, (8, 8)), dim=2)
+        both = torch.cat([voxels[:2], voxels[2:]], 1)
+        each.append(structure_loss(both, torch.cat([seen, seen], 1), 0.2))
+    torch.testing.assert_close(found, sum(each) / 2)
 
 
 def test_features_are_taken_at_the_sampled_voxels() -> None:

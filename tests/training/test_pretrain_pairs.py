@@ -149,7 +149,11 @@ def test_the_overlap_is_what_both_windows_show() -> None:
         assert any(drawn.where[0] + drawn.where[1])
         assert all(0 in pair for pair in zip(*drawn.where, strict=True))  # along each axis one window begins later
         labels = drawn.labels[0]
-        for image in drawn.overlap(drawn.images.flatten(0, 1))[:, 0]:
+        places = torch.randint(labels.numel(), (1, 50), generator=generator(seed))
+        there = drawn.in_views(places)
+        for view, image in enumerate(drawn.overlap(drawn.images.flatten(0, 1))[:, 0]):
+            rows, columns = there[view].unbind(1)
+            assert torch.equal(drawn.images[view, 0, 0][rows, columns], image.flatten()[places[0]])
             assert image.shape == labels.shape
             assert unexplained(image, labels) < 0.6
         # Taken for the window of the other view, as far as that goes, the labels explain less.

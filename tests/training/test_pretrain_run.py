@@ -75,9 +75,12 @@ def test_the_seed_decides_every_weight(tmp_path: Path) -> None:
     assert not same(a, c)
 
 
-def test_killed_and_repeated_it_goes_on_bit_for_bit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("more", [(), ("deep=1", "border=0.5"), ("projection=0", "place=0")])
+def test_killed_and_repeated_it_goes_on_bit_for_bit(
+    more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     whole, broken = tmp_path / "whole.safetensors", tmp_path / "broken.safetensors"
-    small(whole)
+    small(whole, 2, 5, 0, *more)
 
     original = PretrainLoop._step
     made: list[int] = []
@@ -90,9 +93,9 @@ def test_killed_and_repeated_it_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
 
     monkeypatch.setattr(PretrainLoop, "_step", counted)
     with pytest.raises(KeyboardInterrupt):
-        small(broken)
+        small(broken, 2, 5, 0, *more)
     assert not broken.exists()
-    small(broken)
+    small(broken, 2, 5, 0, *more)
     assert made == [0, 1, 2, 3, 2, 3, 4]
     assert same(whole, broken)
     logs = [(tmp_path / f"{name}.pretrain" / "log.csv").read_text().splitlines() for name in ("whole", "broken")]

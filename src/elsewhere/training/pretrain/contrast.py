@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Sequence
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
@@ -12,8 +14,8 @@ def losses_of(
 ) -> dict[str, Tensor]:
     """The terms "structure", "place" and "alike".
 
-    Structures are compared behind a projection head, the others are right on the features, since that is how these are
-    used.
+    The last two are right on the features, since that is how these are used; structures too, where `head` is the
+    identity.
 
     Args:
         features: (2 B, F, *spatial), of the first views, then of the second ones, which show the same.
@@ -31,6 +33,34 @@ def losses_of(
         "place": place_loss(first, second, temperature, seen > 0),
         "alike": alike_loss(features),
     }
+
+
+def deep_loss(
+    inner: Sequence[Tensor],
+    heads: Iterable[nn.Module],
+    points: Tensor,
+    size: Sequence[int],
+    seen: Tensor,
+    temperature: float,
+) -> Tensor:
+    """The structure loss of what inner layers say of the same voxels, each behind a projection head of its own.
+
+    Args:
+        inner: (2 B, channels, *coarse) each, of the first views, then of the second ones.
+        heads: one for each, channels to E.
+        points: (2 B, N, dims) the voxels, in those of the window.
+        size: of the window, in voxels.
+        seen: (B, N) their labels.
+        temperature: of the contrasts.
+
+    Returns:
+        The mean over the layers.
+    """
+    losses = []
+    for maps, head in zip(inner, heads, strict=True):
+        embedded = functional.normalize(head(at_points(maps.float(), points, size)), dim=2)
+        losses.append(structure_loss(torch.cat(embedded.chunk(2), 1), seen.repeat(1, 2), temperature))
+    return torch.stack(losses).mean()
 
 
 def structure_loss(embedded: Tensor, labels: Tensor, temperature: float) -> Tensor:
@@ -92,19 +122,64 @@ def alike_loss(features: Tensor) -> Tensor:
     return (first - second).square().mean() / 2
 
 
-def sample_places(labels: Tensor, number: int, generator: torch.Generator) -> Tensor:
+def sample_places(labels: Tensor, number: int, generator: torch.Generator, border: float = 0.0) -> Tensor:
     """Indices (B, N) of different voxels, every label of an anatomy as often as any other where it has enough.
 
     Args:
         labels: (B, *spatial).
         number: N; all voxels where there are fewer.
         generator: the only source of randomness.
+        border: share of them that is drawn among the voxels at a border (`at_borders`), where there are some.
     """
     flat = labels.flatten(1)
-    counts = torch.zeros(len(flat), int(flat.max()) + 1, device=flat.device)
-    counts.scatter_add_(1, flat, torch.ones_like(flat, dtype=counts.dtype))
-    chance = 1 / counts.gather(1, flat)
+    chance = _evenly(flat, torch.ones_like(flat, dtype=torch.float32))
+    if border > 0:
+        at_border = _evenly(flat, at_borders(labels).flatten(1).float())
+        chance = (1 - border) * chance + border * torch.where(at_border.any(1, keepdim=True), at_border, chance)
     return torch.multinomial(chance, min(number, flat.shape[1]), generator=generator)
+
+
+def _evenly(labels: Tensor, counts: Tensor) -> Tensor:
+    """Chances (B, N), which add up to 1 where any voxel counts, of voxels; each label has as much as any other."""
+    total = torch.zeros(len(labels), int(labels.max()) + 1, device=labels.device)
+    total.scatter_add_(1, labels, counts)
+    chance = counts / total.gather(1, labels).clamp_min(1)
+    return chance / (total > 0).sum(1, keepdim=True).clamp_min(1)
+
+
+def at_borders(labels: Tensor) -> Tensor:
+    """(B, *spatial) bool: the next voxel along some axis, before or behind, has another label."""
+    found = torch.zeros_like(labels, dtype=torch.bool)
+    for axis in range(1, labels.ndim):
+        size = labels.shape[axis]
+        first, second = (x.narrow(axis, begin, size - 1) for x, begin in ((labels, 0), (labels, 1)))
+        differs = first != second
+        found.narrow(axis, 0, size - 1).logical_or_(differs)
+        found.narrow(axis, 1, size - 1).logical_or_(differs)
+    return found
+
+
+def at_points(maps: Tensor, points: Tensor, size: Sequence[int]) -> Tensor:
+    """What coarse maps say at voxels of the window that they cover, linear between their own voxels.
+
+    Args:
+        maps: (B, C, *coarse).
+        points: (B, N, dims) voxels of the window.
+        size: (dims,) of the window.
+
+    Returns:
+        (B, N, C).
+    """
+    dims = points.shape[2]
+    share = (points + 0.5) / torch.as_tensor(size, device=points.device) * 2 - 1
+    grid = share.flip(2).view(*points.shape[:2], *(1,) * (dims - 1), dims).to(maps.dtype)
+    found = functional.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=False)
+    return found.flatten(2).mT
+
+
+def coordinates(places: Tensor, spatial: Sequence[int]) -> Tensor:
+    """Flat indices (B, N) as voxels (B, N, dims)."""
+    return torch.stack(torch.unravel_index(places, tuple(spatial)), 2)
 
 
 def at_places(features: Tensor, places: Tensor) -> Tensor:

@@ -27,7 +27,10 @@ class PretrainSettings(BaseModel):
         structure: weight of the supervised contrast between structures (same label = positive).
         place: weight of the contrast between places (the same voxel in the other view = positive).
         alike: weight of the squared difference of each feature channel between the views.
-        projection: numbers that the projection head of the structure term gives for a voxel; the head is not kept.
+        border: share of these voxels that lie at a border of two structures.
+        deep: weight of the contrast between structures in each level on the way up, behind heads of their own.
+        projection: numbers that a projection head of the structure term gives for a voxel, which is not kept; 0: there
+            is no head, structures are compared by the features themselves.
         given: share of the anatomies that come from label maps, where there are any.
         learning_rate: of AdamW, at its highest; cosine to 0 after a linear warm-up.
         weight_decay: decoupled.
@@ -58,7 +61,9 @@ class PretrainSettings(BaseModel):
     structure: float = Field(1.0, ge=0, allow_inf_nan=False)
     place: float = Field(1.0, ge=0, allow_inf_nan=False)
     alike: float = Field(1.0, ge=0, allow_inf_nan=False)
-    projection: int = Field(32, ge=1)
+    border: float = Field(0.0, ge=0, lt=1)
+    deep: float = Field(0.0, ge=0, allow_inf_nan=False)
+    projection: int = Field(32, ge=0)
     given: float = Field(0.5, ge=0, le=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False)

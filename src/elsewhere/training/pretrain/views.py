@@ -24,6 +24,7 @@ from elsewhere.acquisition import (
 )
 from elsewhere.acquisition.anatomy_ensemble import ShapeEnsemble
 from elsewhere.acquisition.mechanism import draw_coin, draw_normal, draw_uniform
+from elsewhere.training.pretrain.contrast import coordinates
 from elsewhere.training.pretrain.settings import PretrainSettings
 
 AIR = 0.7
@@ -74,6 +75,11 @@ class Drawn:
         """What both views show, (2 B, F, *overlap), of maps (2 B, F, *spatial) of the first and then the second."""
         parts = zip(maps.chunk(2), self.where, strict=True)
         return torch.cat([crop(part, begin, tuple(self.labels.shape[1:])) for part, begin in parts])
+
+    def in_views(self, places: Tensor) -> Tensor:
+        """Flat indices (B, N) of the overlap as voxels (2 B, N, dims) of the first and then the second views."""
+        points = coordinates(places, self.labels.shape[1:])
+        return torch.cat([points + torch.tensor(begin, device=places.device) for begin in self.where])
 
 
 @dataclass(frozen=True, eq=False)
