@@ -10,6 +10,7 @@ from torch.nn import functional
 
 from elsewhere.training.pretrain.contrast import (
     alike_loss,
+    apart_loss,
     at_borders,
     at_places,
     at_points,
@@ -64,6 +65,15 @@ def test_channels_are_compared_with_themselves() -> None:
     right = np.mean([np.corrcoef(first[b, c], second[b, c])[0, 1] for b in range(2) for c in range(3)])
     found = alike_loss(functional.instance_norm(features.double(), eps=0))
     assert float(found.detach()) == pytest.approx(1 - right, rel=1e-9)
+
+
+def test_channels_apart_are_those_that_do_not_correlate() -> None:
+    features = torch.randn(3, 4, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    features[:, 1] = 2 * features[:, 0] + 0.3 * features[:, 1]
+    each = [np.corrcoef(one.flatten(1).numpy())[~np.eye(4, dtype=bool)] for one in features]
+    assert float(apart_loss(features)) == pytest.approx(np.mean(np.square(each)), rel=1e-4)
+    assert float(apart_loss(features[:, :1].expand(-1, 4, -1, -1))) == pytest.approx(1, rel=1e-4)
+    assert float(apart_loss(features[:, :1])) == 0
 
 
 def test_every_label_is_sampled_as_often_as_any_other() -> None:

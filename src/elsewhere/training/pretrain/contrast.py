@@ -12,9 +12,9 @@ from torch.nn import functional
 def losses_of(
     features: Tensor, labels: Tensor, places: Tensor, head: nn.Module, temperature: float
 ) -> dict[str, Tensor]:
-    """The terms "structure", "place" and "alike".
+    """The terms "structure", "place", "alike" and "apart".
 
-    The last two are right on the features, since that is how these are used; structures too, where `head` is the
+    The last three are right on the features, since that is how these are used; structures too, where `head` is the
     identity.
 
     Args:
@@ -32,6 +32,7 @@ def losses_of(
         "structure": structure_loss(projected, seen.repeat(1, 2), temperature),
         "place": place_loss(first, second, temperature, seen > 0),
         "alike": alike_loss(features),
+        "apart": apart_loss(features),
     }
 
 
@@ -120,6 +121,21 @@ def alike_loss(features: Tensor) -> Tensor:
     """
     first, second = features.chunk(2)
     return (first - second).square().mean() / 2
+
+
+def apart_loss(features: Tensor) -> Tensor:
+    """Mean squared correlation of two different channels over an image (the covariance of VICReg, Bardes et al. 2022).
+
+    Without it, and without a contrast of places, all channels may become one.
+
+    Args:
+        features: (B, F, *spatial).
+    """
+    standard = functional.instance_norm(features).flatten(2)
+    correlation = standard @ standard.mT / standard.shape[2]
+    channels = correlation.shape[1]
+    off = correlation * (1 - torch.eye(channels, device=features.device))
+    return off.square().sum() / (len(off) * max(1, channels * (channels - 1)))
 
 
 def sample_places(labels: Tensor, number: int, generator: torch.Generator, border: float = 0.0) -> Tensor:

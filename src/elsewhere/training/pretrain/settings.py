@@ -27,6 +27,7 @@ class PretrainSettings(BaseModel):
         structure: weight of the supervised contrast between structures (same label = positive).
         place: weight of the contrast between places (the same voxel in the other view = positive).
         alike: weight of the squared difference of each feature channel between the views.
+        apart: weight of the squared correlation between feature channels.
         border: share of these voxels that lie at a border of two structures.
         deep: weight of the contrast between structures in each level on the way up, behind heads of their own.
         projection: numbers that a projection head of the structure term gives for a voxel, which is not kept; 0: there
@@ -61,6 +62,7 @@ class PretrainSettings(BaseModel):
     structure: float = Field(1.0, ge=0, allow_inf_nan=False)
     place: float = Field(1.0, ge=0, allow_inf_nan=False)
     alike: float = Field(1.0, ge=0, allow_inf_nan=False)
+    apart: float = Field(0.0, ge=0, allow_inf_nan=False)
     border: float = Field(0.0, ge=0, lt=1)
     deep: float = Field(0.0, ge=0, allow_inf_nan=False)
     projection: int = Field(32, ge=0)
