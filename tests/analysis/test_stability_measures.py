@@ -17,7 +17,7 @@ from elsewhere.analysis.stability_measures import (
     neighbours,
     standardised,
 )
-from elsewhere.analysis.stability_probe import Sample, near_border, probe_rows, without_surroundings
+from elsewhere.analysis.stability_probe import Sample, probe_rows
 from elsewhere.errors import SettingsError
 from reference import stability_reference as reference
 
@@ -134,29 +134,6 @@ def test_a_rare_structure_does_not_move_the_probe_nor_its_chance() -> None:
         common = [row[4] for row in rows if row[0] == "one" and int(row[3][1:]) >= 2]
         assert np.mean(common) == pytest.approx(0.62, abs=0.05), rare  # a shift of 0.6 between spheres in all
         assert {row[4] for row in rows if row[0] == "chance"} == {0.5}
-
-
-@pytest.mark.parametrize("shape", [(9, 11), (7, 9, 8)])
-def test_near_a_border_is_where_a_small_box_shows_another_class(shape: tuple[int, ...]) -> None:
-    label = np.zeros(shape, np.int64)
-    label[(slice(3, 6), slice(2, 7), slice(1, 3))[: len(shape)]] = 4
-    found = near_border(label)
-    for voxel in np.ndindex(*shape):
-        box = label[tuple(slice(max(0, i - 2), i + 3) for i in voxel)]
-        assert found[voxel] == (len(np.unique(box)) > 1), voxel
-
-
-@pytest.mark.parametrize("shape", [(9, 12), (8, 9, 10)])
-def test_surroundings_are_the_mean_of_a_box(shape: tuple[int, ...]) -> None:
-    features = random(3, *shape)
-    found = without_surroundings(features)
-    edges = np.pad(features.numpy(), [(0, 0), *((3, 3),) * len(shape)], mode="edge")
-    for voxel in [(0,) * len(shape), (4,) * len(shape), tuple(n - 1 for n in shape)]:
-        box = edges[(slice(None), *(slice(i, i + 7) for i in voxel))]
-        wanted = features.numpy()[(slice(None), *voxel)] - box.reshape(3, -1).mean(1)
-        np.testing.assert_allclose(found[(slice(None), *voxel)].numpy(), wanted, atol=1e-5)
-    ramp = torch.arange(shape[0]).float().reshape(1, -1, *(1,) * (len(shape) - 1)).expand(1, *shape)
-    assert float(without_surroundings(ramp)[0, 3:-3].abs().max()) < 1e-5  # of a place alone nothing is left
 
 
 def test_balanced_accuracy_by_hand() -> None:

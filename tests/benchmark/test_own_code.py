@@ -6,13 +6,19 @@ import importlib
 import json
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 import tiny
+import work
 from bench import THREE, Bench
 
+from elsewhere.benchmark.attempt import Trusting, trusting
+from elsewhere.benchmark.spec import RunSpec
 from elsewhere.errors import ElsewhereError, SettingsError
+from elsewhere.methods import own_code
 from elsewhere.methods.own_code import OwnCode
 
 CODE = """
@@ -38,8 +44,16 @@ def mine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     (folder / "bench_mine.py").write_text(CODE)
     monkeypatch.syspath_prepend(str(folder))
     monkeypatch.setenv("PYTHONPATH", str(folder))
+    monkeypatch.setattr(own_code, "_IMPORTED", {})
     yield folder / "bench_mine.py"
     sys.modules.pop("bench_mine", None)
+
+
+def forget(module: ModuleType) -> None:
+    """As in a new process."""
+    importlib.invalidate_caches()
+    sys.modules.pop("bench_mine", None)
+    module._IMPORTED.clear()  # type: ignore[attr-defined]
 
 
 def test_nothing_is_imported_without_trust(bench: Bench, mine: Path, tmp_path: Path) -> None:
@@ -61,7 +75,7 @@ def test_own_network_and_extractor_in_workers_of_their_own(bench: Bench, mine: P
     assert "trust" not in plan  # whoever opens this folder decides anew
     first = {one["spec"]["method"]: one["spec"]["identity"] for one in json.loads(plan)["runs"]}
     mine.write_text(CODE + "\n# another version\n")
-    importlib.invalidate_caches()
+    forget(own_code)
     assert bench(study, methods=["erm", "drop=dropgen"], changes=changes, trust=True, jobs=2) == 0, bench.said
     second = {
         one["spec"]["method"]: one["spec"]["identity"]
@@ -69,6 +83,30 @@ def test_own_network_and_extractor_in_workers_of_their_own(bench: Bench, mine: P
     }
     assert all(first[name] != second[name] for name in ("erm", "drop"))
     assert len(bench.runs()) == 4
+
+
+def test_a_file_that_was_changed_under_this_process_is_not_taken_for_what_is_run(
+    bench: Bench, mine: Path, tmp_path: Path
+) -> None:
+    study = tiny.segmentation(tmp_path / "study", THREE)
+    own = [one for one in tiny.SETTINGS if not one.startswith("network")]
+    changes = [*own, "network=bench_mine:Net"]
+    assert bench(study, changes=changes, trust=True, jobs=1) == 0, bench.said
+    mine.write_text(CODE.replace("Conv2d(in_channels, 4", "Conv2d(in_channels, 4, bias=False") + "\n")
+    with pytest.raises(SettingsError, match="bench_mine:Net: its file was changed after this process imported it"):
+        bench(study, changes=changes, trust=True, jobs=1)
+
+
+def test_a_worker_refuses_code_that_its_run_was_not_planned_with(mine: Path, tmp_path: Path) -> None:
+    done: list[RunSpec] = []
+    spec = replace(work.spec(0), settings={"network": "bench_mine:Net"}, trained_as="erm", options={})
+    careful = trusting(lambda one, *_: done.append(one), [spec])
+    assert isinstance(careful, Trusting)
+    careful(spec, tmp_path, lambda _: None)
+    assert done == [spec]
+    with pytest.raises(SettingsError, match="its file was changed after this run was planned"):
+        Trusting(careful.work, {"bench_mine:Net": "another"})(spec, tmp_path, lambda _: None)
+    assert done == [spec]
 
 
 def test_a_path_that_cannot_be_imported_is_one_sentence(bench: Bench, mine: Path, tmp_path: Path) -> None:

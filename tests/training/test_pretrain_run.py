@@ -75,7 +75,7 @@ def test_the_seed_decides_every_weight(tmp_path: Path) -> None:
     assert not same(a, c)
 
 
-@pytest.mark.parametrize("more", [(), ("deep=1", "border=0.5"), ("projection=0", "place=0")])
+@pytest.mark.parametrize("more", [(), ("deep=1", "border=0.5", "apart=1"), ("projection=0", "place=0")])
 def test_killed_and_repeated_it_goes_on_bit_for_bit(
     more: tuple[str, ...], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

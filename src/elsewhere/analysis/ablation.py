@@ -150,7 +150,7 @@ def _remove(out: Path, most: int | None, jobs: int | None, ray: str | None, trus
     from elsewhere.analysis.sensitivity import remove_channels
     from elsewhere.analysis.sensitivity_print import print_sensitivity
     from elsewhere.analysis.sensitivity_table import is_done, looked_at, write_sensitivity
-    from elsewhere.benchmark.attempt import Trusting
+    from elsewhere.benchmark.attempt import trusting
     from elsewhere.benchmark.display import Display, clock
     from elsewhere.benchmark.executor_local import LocalExecutor, cores
     from elsewhere.benchmark.executor_ray import RayExecutor
@@ -169,7 +169,7 @@ def _remove(out: Path, most: int | None, jobs: int | None, ray: str | None, trus
         began, failed = time.monotonic(), []
         if waiting:
             remove = partial(remove_channels, most=most)
-            work = Trusting(remove) if trust else remove
+            work = trusting(remove, waiting) if trust else remove
             local = LocalExecutor(work, min(jobs or cores(), len(waiting)))
             executor = local if ray is None else RayExecutor(work, ray)
             with Display(waiting, console) as display:

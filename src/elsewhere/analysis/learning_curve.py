@@ -107,7 +107,9 @@ def run_learning_curve(
     needed = _that_differ(patients, opened, question)
     for size in patients:
         if size not in needed:
-            console.print(f"{size} training patients are all that there are: the same as `all`", highlight=False)
+            console.print(
+                f"{size} training patients: there are no more than that, so it is the same as `all`", highlight=False
+            )
     patients, failed = needed, 0
     for number, size in enumerate(patients):
         folder = folder_of(out, size)

@@ -6,12 +6,10 @@
 2. *correspondence*: how often the nearest neighbour of a voxel's features in the other view is that voxel;
 3. *probe*: how well a linear classifier of voxels, trained on other patients' images as they are, finds the structures
    in images of another acquisition;
-4. *border probe*: how well it tells on which side of a border a voxel lies, by features less those of its surroundings;
 
-and the same between real sites or sequences: 1 and 2 where a patient has several on one grid, 3 and 4 everywhere. This
-is what figure 5 of Diaz et al. (2026, arXiv 2604.02564) shows in pictures, as numbers. A representation that is
-constant would be perfectly alike, and useless: 1 says nothing without the others. One that knows the place of each
-voxel in the body and nothing else is good at 1, 2 and 3, and little help to a segmentation: that is what 4 is for.
+and the same between real sites or sequences: 1 and 2 where a patient has several on one grid, 3 everywhere. This is
+what figure 5 of Diaz et al. (2026, arXiv 2604.02564) shows in pictures, as numbers. A representation that is constant
+would be perfectly alike, and useless: 1 says nothing without 2 and 3.
 
 The two views of 1 and 2 are windows of the case that lie elsewhere, see `stability_windows`: what only knows where in
 its window a voxel lies is not stable, and the control `position` shows that the numbers see it.
@@ -34,15 +32,7 @@ from elsewhere.analysis.stability_extractors import POSITION, with_controls
 from elsewhere.analysis.stability_material import Material, View
 from elsewhere.analysis.stability_measures import CHANCE
 from elsewhere.analysis.stability_picture import Shown, shown_slice
-from elsewhere.analysis.stability_probe import (
-    BORDER_DROP,
-    BORDER_PROBE,
-    Sample,
-    near_border,
-    probe_rows,
-    probe_voxels,
-    without_surroundings,
-)
+from elsewhere.analysis.stability_probe import Sample, probe_rows, probe_voxels
 from elsewhere.analysis.stability_windows import Meeting, Window, core, displaced, in_window
 from elsewhere.errors import SettingsError
 from elsewhere.networks.stable import Extractor
@@ -133,10 +123,7 @@ def measure(
         for patient in material.patients:
             looks.at(material.views(patient))
     rows, notes = probe_rows(looks.samples, list(everything), material.sites, study.task)
-    names = BORDER_PROBE, BORDER_DROP
-    more, other_notes = probe_rows(looks.at_borders, list(everything), material.sites, study.task, names)
-    notes = notes or other_notes
-    table = pd.DataFrame([*looks.rows, *rows, *more], columns=COLUMNS)
+    table = pd.DataFrame([*looks.rows, *rows], columns=COLUMNS)
     table = table.groupby(COLUMNS[:-1], sort=False)["value"].mean().reset_index()
     table = pd.concat([table, _over(table, list(scanners))], ignore_index=True)
     notes = (*notes, *_test_sites(study, material.sites))
@@ -168,7 +155,7 @@ class _Looks:
 
     Attributes:
         rows: of `COLUMNS`, several for one patient where there are several cases or draws.
-        samples, at_borders: voxels for the two probes.
+        samples: voxels for the probe.
         shown: the first patient's views, for the picture.
     """
 
@@ -186,7 +173,6 @@ class _Looks:
         self.scanners, self.draws, self.seed = scanners, draws, seed
         self.rows: list[tuple[str, str, str, str, float]] = []
         self.samples: list[Sample] = []
-        self.at_borders: list[Sample] = []
         self.shown: list[Shown] = []
         self._progress, self._done, self._total = progress, 0, total
 
@@ -251,21 +237,18 @@ class _Looks:
             self.rows.append((CHANCE, CORRESPONDENCE, acquisition, patient, meeting.chance))
 
     def _sample(self, view: View, name: str, window: Window, seen: Mapping[str, Tensor]) -> None:
-        """Voxels for the probes, of what every window of the case shows: the same under all acquisitions."""
+        """Voxels for the probe, of what every window of the case shows: the same under all acquisitions."""
         if view.label is None:
             return
         common = core(view.body.shape, view.spacing)
-        body, classes, seed = common.cut(view.body), common.cut(view.label), seed_of(self.seed, view.case.id)
-        borders = body & torch.from_numpy(near_border(classes))
-        for into, inside, local in ((self.samples, body, False), (self.at_borders, borders, True)):
-            if not inside.any():
-                continue
-            places, target = probe_voxels(classes, inside, seed)
-            where = tuple(inside.nonzero()[torch.from_numpy(places)].T.to(self.device))
-            for label, features in seen.items():
-                taken = without_surroundings(features) if local else features
-                values = common.within(window).cut(taken)[(slice(None), *where)].T.cpu().numpy().astype(np.float64)
-                into.append(Sample(label, view.case.patient, view.case.site, name, values, target))
+        inside = common.cut(view.body)
+        if not inside.any():
+            return
+        places, target = probe_voxels(common.cut(view.label), inside, seed_of(self.seed, view.case.id))
+        where = tuple(inside.nonzero()[torch.from_numpy(places)].T.to(self.device))
+        for label, features in seen.items():
+            values = common.within(window).cut(features)[(slice(None), *where)].T.cpu().numpy().astype(np.float64)
+            self.samples.append(Sample(label, view.case.patient, view.case.site, name, values, target))
 
     def _seen(self, image: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Features (F, *size) of a window (C, *size), standardised in it, extractor by extractor."""

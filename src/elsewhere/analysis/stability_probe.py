@@ -3,10 +3,6 @@
 Patients are dealt into folds. Whoever is tested, under whatever acquisition and at whatever site, is tested by a probe
 that was trained without him or her, so every patient gives a number and intervals are over all of them. A voxel is
 called one of the structures that the patient's mask shows, and the level of chance is one over their number.
-
-The border probe is the same for voxels near a border of two structures, by features without what their surroundings
-share. What a feature knows of the place, or of the region at large, is the same on both sides of a border: only what
-shows the border is left.
 """
 
 from __future__ import annotations
@@ -17,19 +13,12 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import maximum_filter, minimum_filter
 from torch import Tensor
-from torch.nn import functional
 
 from elsewhere.analysis.acquisitions import HOME
 from elsewhere.analysis.stability_measures import CHANCE, LinearProbe
 
 PROBE, DROP = "probe", "probe drop"
-
-BORDER_PROBE, BORDER_DROP = "border probe", "border probe drop"
-
-NEAR, SURROUNDINGS = 2, 7
-"""Voxels along each axis to a border at most, for the border probe; and voxels a side of a voxel's surroundings."""
 
 FOLDS = 5
 """Groups of patients, as many as there are patients where those are fewer."""
@@ -80,27 +69,8 @@ def probe_voxels(label: NDArray[Any], inside: Tensor, seed: int) -> tuple[NDArra
     return chosen, target[chosen]
 
 
-def near_border(label: NDArray[Any]) -> NDArray[np.bool_]:
-    """(*spatial) bool: within `NEAR` voxels along every axis there is another class."""
-    size = 2 * NEAR + 1
-    found: NDArray[np.bool_] = maximum_filter(label, size) != minimum_filter(label, size)
-    return found
-
-
-def without_surroundings(features: Tensor) -> Tensor:
-    """Features (F, *size) less their mean over `SURROUNDINGS` voxels a side; edges are continued."""
-    dims = features.ndim - 1
-    pool = functional.avg_pool2d if dims == 2 else functional.avg_pool3d
-    wide = functional.pad(features[None], (SURROUNDINGS // 2,) * (2 * dims), mode="replicate")
-    return features - pool(wide, SURROUNDINGS, stride=1)[0]
-
-
 def probe_rows(
-    samples: Sequence[Sample],
-    extractors: Sequence[str],
-    sites: Sequence[str],
-    task: str,
-    measures: tuple[str, str] = (PROBE, DROP),
+    samples: Sequence[Sample], extractors: Sequence[str], sites: Sequence[str], task: str
 ) -> tuple[list[Row], tuple[str, ...]]:
     """Balanced accuracy of each patient's voxels, at home and elsewhere, and how much less it is there.
 
@@ -112,35 +82,31 @@ def probe_rows(
         extractors: in the order of the table.
         sites: in order.
         task: of the study.
-        measures: names of the two rows.
 
     Returns:
         rows (extractor, measure, acquisition, patient, value), and what was left out, in sentences.
     """
     if task != "segmentation":
-        return [], (
-            f"linear {measures[0]}: left out, for a study of whole-image classes has no structures to tell apart",
-        )
+        return [], ("linear probe: left out, for a study of whole-image classes has no structures to tell apart",)
     patients = sorted({sample.patient for sample in samples})
     if len(patients) < 2:
-        return [], (f"linear {measures[0]}: left out, it needs masks of at least two patients",)
+        return [], ("linear probe: left out, it needs masks of at least two patients",)
     if len({int(index) for sample in samples for index in np.unique(sample.target)}) < 2:
-        return [], (f"linear {measures[0]}: left out, the masks show one class only",)
+        return [], ("linear probe: left out, the masks show one class only",)
     fold = {patient: number % min(FOLDS, len(patients)) for number, patient in enumerate(patients)}
     rows: list[Row] = []
     for extractor in extractors:
         own = [sample for sample in samples if sample.extractor == extractor]
         chance = extractor == extractors[0]
         at_home = [sample for sample in own if sample.acquisition == HOME]
-        by_name = [(sample, sample.acquisition) for sample in own]
-        rows += _tested(extractor, at_home, by_name, fold, HOME, chance, measures)
+        rows += _tested(extractor, at_home, [(sample, sample.acquisition) for sample in own], fold, HOME, chance)
         for site in sites if len(sites) > 1 else ():
             others = "+".join(name for name in sites if name != site)
             home = f"{site} at home"
             there = [sample for sample in at_home if sample.site == site]
             named = [(s, home) for s in there]
             named += [(s, f"{site} to {others}") for s in at_home if s.site != site]
-            rows += _tested(extractor, there, named, fold, home, chance, measures)
+            rows += _tested(extractor, there, named, fold, home, chance)
     return rows, ()
 
 
@@ -151,7 +117,6 @@ def _tested(
     fold: dict[str, int],
     home: str,
     chance: bool,
-    measures: tuple[str, str],
 ) -> list[Row]:
     """Rows of one extractor: trained on `train`, tested on samples that count as an acquisition each.
 
@@ -173,11 +138,10 @@ def _tested(
             asked = np.intersect1d(sample.target, probe.classes)
             guessed.setdefault((acquisition, sample.patient), []).append(1 / max(1, len(asked)))
     means = {key: float(np.mean(scores)) for key, scores in found.items() if np.isfinite(scores).all()}
-    probe_name, drop_name = measures
-    rows: list[Row] = [(extractor, probe_name, name, patient, score) for (name, patient), score in means.items()]
+    rows: list[Row] = [(extractor, PROBE, name, patient, score) for (name, patient), score in means.items()]
     for (name, patient), score in means.items():
         if name != home and (home, patient) in means:
-            rows.append((extractor, drop_name, name, patient, means[home, patient] - score))
+            rows.append((extractor, DROP, name, patient, means[home, patient] - score))
     if chance:
-        rows += [(CHANCE, probe_name, name, patient, float(np.mean(guessed[name, patient]))) for name, patient in means]
+        rows += [(CHANCE, PROBE, name, patient, float(np.mean(guessed[name, patient]))) for name, patient in means]
     return rows

@@ -27,8 +27,6 @@ TITLES = {
     "correspondence": "Corresponding: share of voxels that find themselves in the other view",
     "probe": "Telling apart: balanced accuracy of a linear probe of other patients' images as they are",
     "probe drop": "Lost elsewhere: how much less that is than at home",
-    "border probe": "At borders: the same near borders of structures, by features less those of their surroundings",
-    "border probe drop": "Lost elsewhere, at borders",
 }
 
 

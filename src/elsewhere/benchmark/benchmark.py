@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from elsewhere.benchmark.attempt import Outcome, Trusting, Work
+from elsewhere.benchmark.attempt import Outcome, Work, trusting
 from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock
@@ -139,7 +139,7 @@ def run_benchmark(
                 require_intact(out / spec.folder)
         _print_question(console, out, opened, specs, waiting, settings.resolved(opened.task, opened.dims))
         began = time.monotonic()
-        executor = _executor(Trusting(work) if trust else work, ray, jobs, len(waiting)) if waiting else None
+        executor = _executor(trusting(work, specs) if trust else work, ray, jobs, len(waiting)) if waiting else None
         outcomes = _run(executor, waiting, out, console) if executor is not None else []
         write_tables(out, specs)
         _write_state(out, outcomes, executor.starts if executor else 0, time.monotonic() - began)
@@ -196,7 +196,7 @@ def _print_question(
 
     for line in describe(study):
         say(line)
-    folds = list(dict.fromkeys(spec.fold.title for spec in specs))
+    folds = [fold.title for fold in {spec.fold.name: spec.fold for spec in specs}.values()]
     names = list(dict.fromkeys(spec.method_title for spec in specs))
     say(f"methods   {', '.join(names)}")
     say(f"held out  {'; '.join(folds)} (each in turn)" if len(folds) > 1 else f"held out  {folds[0]}")
@@ -236,9 +236,9 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
     notes: dict[tuple[str, str], list[RunSpec]] = {}
     for spec in specs:
         for note in (read_done(out / spec.folder) or {}).get("notes", ()):
-            notes.setdefault((spec.fold.title, note), []).append(spec)
-    for (fold, note), those in notes.items():  # most are of the split: the same for every method
-        whose = f"{fold} held out" if len(those) > 1 else those[0].title
+            notes.setdefault((spec.fold.name, note), []).append(spec)
+    for (_, note), those in notes.items():  # most are of the split: the same for every method
+        whose = f"{those[0].fold.title} held out" if len(those) > 1 else those[0].title
         console.print(f"[yellow]note[/yellow] {escape(whose)}: {escape(note)}", highlight=False, soft_wrap=True)
     for outcome in failed:
         spec = by_identity[outcome.identity]

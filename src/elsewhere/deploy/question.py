@@ -130,6 +130,7 @@ def ask(
     opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
     settings = settings.resolved(opened.task, opened.dims)
     own = {**card.defaults, **options.get(method, {})}
+    methods.get(method).check(own)
     OwnCode.of(settings.network, method, own).allow(trust)
     _check_network(settings, opened)
     found = None

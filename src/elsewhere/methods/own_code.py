@@ -7,12 +7,16 @@ import inspect
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import import_module
+from pathlib import Path
 from typing import Any
 
 from elsewhere import networks
 from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods.registry import imports
 from elsewhere.networks.stable import trust_class
+
+_IMPORTED: dict[str, str] = {}
+"""What each file was when this process first imported it."""
 
 
 @dataclass(frozen=True)
@@ -57,22 +61,34 @@ class OwnCode:
             networks.trust(path)
         for path in self.extractors:
             trust_class(path)
+        self.content()
 
     def content(self) -> dict[str, str]:
         """SHA-256 of the file in which each class is defined, by import path; what that file imports is not in it.
 
         Call `allow` before. A class without a file, typed into a session, has an empty one.
+
+        Raises:
+            SettingsError: a file is not what it was when this process imported it.
         """
-        return {path: _source(path) for path in (*self.networks, *self.extractors)}
+        return {path: _content(path) for path in (*self.networks, *self.extractors)}
 
 
-def _source(path: str) -> str:
+def _content(path: str) -> str:
+    now = _digest(path)
+    if _IMPORTED.setdefault(path, now) != now:
+        raise SettingsError(f"{path}: its file was changed after this process imported it; start Python anew")
+    return now
+
+
+def _digest(path: str) -> str:
     module, _, name = path.partition(":")
+    found = import_module(module)
     try:
-        file = inspect.getsourcefile(getattr(import_module(module), name))
+        file = inspect.getsourcefile(getattr(found, name)) or getattr(found, "__file__", None)
     except (TypeError, OSError):
-        return ""
-    if file is None:
+        file = getattr(found, "__file__", None)
+    if not file or not Path(file).is_file():
         return ""
     with open(file, "rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()

@@ -103,7 +103,7 @@ class Fold:
 
     @property
     def title(self) -> str:
-        """The name where it is short; else `A+B and 5 more sites`, for people."""
+        """The name where it is short; else `A+B+C and 5 more sites`, for people."""
         more = len(self.held_out) - SHOWN
         return self.name if more < 2 else f"{'+'.join(self.held_out[:SHOWN])} and {more} more sites"
 

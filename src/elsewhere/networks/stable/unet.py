@@ -88,7 +88,7 @@ class FeatureUNet(nn.Module):
     def inner_channels(self) -> list[int]:
         """Channels of what `forward` puts into `inner`."""
         width, downs = self.config["width"], self.config["downs"]
-        return [width * 2 ** max(0, level) for level in range(downs, -1, -1)]
+        return [width * 2**level for level in range(downs, -1, -1)]
 
     def forward(self, image: Tensor, inner: list[Tensor] | None = None) -> Tensor:
         """Image to features; what a level keeps for the way up is let go as soon as it was used.

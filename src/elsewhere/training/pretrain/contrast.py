@@ -12,9 +12,9 @@ from torch.nn import functional
 def losses_of(
     features: Tensor, labels: Tensor, places: Tensor, head: nn.Module, temperature: float
 ) -> dict[str, Tensor]:
-    """The terms "structure", "place", "alike" and "apart".
+    """The terms "structure", "place" and "alike".
 
-    The last three are right on the features, since that is how these are used; structures too, where `head` is the
+    The last two are right on the features, since that is how these are used; structures too, where `head` is the
     identity.
 
     Args:
@@ -32,7 +32,6 @@ def losses_of(
         "structure": structure_loss(projected, seen.repeat(1, 2), temperature),
         "place": place_loss(first, second, temperature, seen > 0),
         "alike": alike_loss(features),
-        "apart": apart_loss(features),
     }
 
 

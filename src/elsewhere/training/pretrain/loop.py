@@ -19,7 +19,7 @@ from elsewhere.networks.stable.scaling import scale
 from elsewhere.training.checkpoint import Checkpoints
 from elsewhere.training.log import Log
 from elsewhere.training.optimisation import remember_rates, set_rates, share
-from elsewhere.training.pretrain.contrast import deep_loss, losses_of, sample_places
+from elsewhere.training.pretrain.contrast import apart_loss, deep_loss, losses_of, sample_places
 from elsewhere.training.pretrain.label_maps import CutMaps, digest
 from elsewhere.training.pretrain.retrieval import Retrieval
 from elsewhere.training.pretrain.settings import PretrainSettings
@@ -32,6 +32,9 @@ HELD_OUT_EVERY = 10
 
 SCALING = "minmax"
 """Of the images, in the pretraining and afterwards."""
+
+LATER = ("apart", "border", "deep")
+"""Settings that earlier versions had not; where they are 0, a pretraining of those goes on."""
 
 HIDDEN = 64
 """Width of the projection head's hidden layer."""
@@ -90,7 +93,11 @@ class PretrainLoop:
             "dims": dims,
             "seed": seed,
             "labels": "" if maps is None else digest(maps),
-            **{key: value for key, value in settings.model_dump().items() if not key.endswith("_every")},
+            **{
+                key: value
+                for key, value in settings.model_dump().items()
+                if not key.endswith("_every") and (value or key not in LATER)
+            },
         }
         training, held_out = _shared_out(maps)
         self.pairs = Pairs.make(dims, settings, training)
@@ -129,7 +136,7 @@ class PretrainLoop:
             self.state = Progressed(**found["state"])
             self.network.load_state_dict(found["network"])
             self.head.load_state_dict(found["head"])
-            self.heads.load_state_dict(found["heads"])
+            self.heads.load_state_dict(found.get("heads", {}))
             self.optimizer.load_state_dict(found["optimizer"])
         log = Log(self.folder / "log.csv", keep=self.state.log_bytes)
         try:
@@ -185,6 +192,8 @@ class PretrainLoop:
         # As a network gets them, each channel with mean 0 and variance 1 over its window; then what both windows show.
         shared = drawn.overlap(functional.instance_norm(features.float()))
         losses = losses_of(shared, drawn.labels, places, self.head, settings.temperature)
+        if settings.apart:
+            losses["apart"] = apart_loss(shared)
         if self.heads:
             seen = drawn.labels.flatten(1).gather(1, places)
             size = drawn.images.shape[3:]
