@@ -20,7 +20,7 @@ from elsewhere.benchmark.sheets import CASE_COLUMNS
 from elsewhere.benchmark.tables import COLUMNS
 from elsewhere.benchmark.variants import read_methods
 from elsewhere.cli import spread_values
-from elsewhere.training import Settings
+from elsewhere.training import Settings, pretrain
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
@@ -144,7 +144,10 @@ def test_commands_can_be_typed(page: str, line: str, commands: dict[str, Any]) -
     assert len(arguments) >= len(taken) if many else len(arguments) == len(taken), f"{page}: {line}"
     required = {p.opts[0] for p in command.params if p.required and p.param_type_name != "argument"}
     assert required <= set(shlex.split(line)), f"{page}: {line}"
-    Settings.parse(changes, None, labels)
+    if path == "elsewhere pretrain":
+        pretrain.parse("cpu", 3, changes)
+    else:
+        Settings.parse(changes, None, labels)
 
 
 @pytest.mark.parametrize("page", TEXTS, ids=names(TEXTS))

@@ -63,7 +63,7 @@ def test_it_trains_and_says_what_to_read(study: Path, tmp_path: Path, capsys: py
     [
         (["--benchmark", "nowhere"], "nowhere: is no benchmark's folder"),
         (["--method", "nope"], "unknown method 'nope'"),
-        (["--set", "network=my_code:Net"], "network=my_code:Net is an import path"),
+        (["--set", "network=my_code:Net"], "network my_code:Net is code outside of elsewhere"),
         (["--set", "network=my_code:Net", "--trust"], "network my_code:Net: cannot be imported"),
         (["--set", "steps=none"], "steps"),
         (["--site-column", "hospital"], "hospital"),

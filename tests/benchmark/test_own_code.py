@@ -15,8 +15,8 @@ import tiny
 import work
 from bench import THREE, Bench
 
-from elsewhere.benchmark.attempt import Trusting, trusting
 from elsewhere.benchmark.spec import RunSpec
+from elsewhere.benchmark.trusting import Trusting, trusting
 from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods import own_code
 from elsewhere.methods.own_code import OwnCode

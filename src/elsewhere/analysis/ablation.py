@@ -150,10 +150,10 @@ def _remove(out: Path, most: int | None, jobs: int | None, ray: str | None, trus
     from elsewhere.analysis.sensitivity import remove_channels
     from elsewhere.analysis.sensitivity_print import print_sensitivity
     from elsewhere.analysis.sensitivity_table import is_done, looked_at, write_sensitivity
-    from elsewhere.benchmark.attempt import trusting
     from elsewhere.benchmark.display import Display, clock
     from elsewhere.benchmark.executor_local import LocalExecutor, cores
     from elsewhere.benchmark.executor_ray import RayExecutor
+    from elsewhere.benchmark.trusting import trusting
 
     with folder_lock(out, "an ablation"):
         question, specs = read_plan(out)

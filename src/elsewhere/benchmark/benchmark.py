@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
-from elsewhere.benchmark.attempt import Outcome, Work, trusting
+from elsewhere.benchmark.attempt import Outcome, Work
 from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock
@@ -26,6 +26,7 @@ from elsewhere.benchmark.run import execute
 from elsewhere.benchmark.spec import REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
+from elsewhere.benchmark.trusting import trusting
 from elsewhere.benchmark.variants import read_methods
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.files import folder_lock, write_text
