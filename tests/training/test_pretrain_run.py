@@ -103,6 +103,14 @@ def test_killed_and_repeated_it_goes_on_bit_for_bit(
     assert kept[0] == kept[1]
 
 
+@pytest.mark.parametrize("term", ["deep=1", "apart=1", "border=0.5", "projection=0"])
+def test_every_term_reaches_the_weights(term: str, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain.safetensors", tmp_path / "other.safetensors"
+    small(plain, 2, 3, 0, "clip=0")  # with clipping any gradient would change the step of all others
+    small(other, 2, 3, 0, "clip=0", term)
+    assert not same(plain, other)
+
+
 def test_another_pretraining_in_the_same_place_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
     small(out)
