@@ -33,7 +33,7 @@ HELD_OUT_EVERY = 10
 SCALING = "minmax"
 """Of the images, in the pretraining and afterwards."""
 
-LATER = ("apart", "border", "deep")
+LATER = ("apart", "border", "deep", "turn")
 """Settings that earlier versions had not; where they are 0, a pretraining of those goes on."""
 
 HIDDEN = 64
@@ -100,7 +100,7 @@ class PretrainLoop:
             },
         }
         training, held_out = _shared_out(maps)
-        self.pairs = Pairs.make(dims, settings, training)
+        self.pairs = Pairs.make(dims, settings, training, settings.turn)
         validation = Pairs.make(dims, settings, held_out)
         self.retrieval = Retrieval(validation, settings.validation, self._generator("validation"))
         with own_state(number(seed, "weights")):

@@ -20,6 +20,8 @@ class PretrainSettings(BaseModel):
         batch_size: anatomies of a step; the network sees two images of each.
         size: voxels a side of an image.
         shift: voxels that the windows of the two views lie apart along each axis, at most.
+        turn: whether the second view is turned against the first (in one of the 48 ways of a cube, 8 of a square), so
+            that features cannot say where in its window a voxel is.
         akin: share of the anatomies whose tissues look the same in both views, so that only the scanners differ.
         features, width, downs, norm, pooling, upsampling: of `FeatureUNet`.
         points: voxels sampled of each anatomy for the loss.
@@ -50,6 +52,7 @@ class PretrainSettings(BaseModel):
     batch_size: int = Field(2, ge=1)
     size: int = Field(32, ge=8)
     shift: int = Field(12, ge=0)
+    turn: bool = False
     akin: float = Field(0.5, ge=0, le=1)
     features: int = Field(16, ge=1)
     width: int = Field(16, ge=1)
