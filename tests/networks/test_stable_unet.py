@@ -96,15 +96,3 @@ def test_it_is_a_plain_network_that_trains() -> None:
 def test_a_wrong_option_is_named(options: dict[str, object], words: str) -> None:
     with pytest.raises(SettingsError, match=words):
         FeatureUNet(**options)  # type: ignore[arg-type]
-
-
-@pytest.mark.parametrize(("dims", "downs"), [(2, 3), (3, 1)])
-def test_inner_maps_are_those_of_bottom_and_way_up(dims: int, downs: int) -> None:
-    network = FeatureUNet(dims, width=4, downs=downs, norm="instance", features=3)
-    inner: list[torch.Tensor] = []
-    image = torch.rand(2, 1, *(16,) * dims)
-    features = network(image, inner)
-    assert torch.equal(features, network(image))
-    assert [one.shape[1] for one in inner] == network.inner_channels
-    assert [one.shape[2] for one in inner] == [16 // 2**level for level in range(downs, -1, -1)]
-    assert torch.equal(network.model[-1](inner[-1]), features)

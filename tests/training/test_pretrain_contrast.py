@@ -10,12 +10,9 @@ from torch.nn import functional
 
 from elsewhere.training.pretrain.contrast import (
     alike_loss,
-    apart_loss,
-    at_borders,
     at_places,
-    at_points,
-    coordinates,
-    deep_loss,
+    losses_of,
+    near_each_other,
     place_loss,
     sample_places,
     structure_loss,
@@ -58,6 +55,59 @@ def test_the_place_loss_counts_the_places_that_it_should() -> None:
     assert float(place_loss(first, second, 0.3, torch.zeros(1, 7, dtype=torch.bool)).detach()) == 0.0
 
 
+def test_near_voxels_are_those_within_a_box() -> None:
+    spatial = (5, 7, 6)
+    places = torch.randint(210, (2, 40), generator=torch.Generator().manual_seed(0))
+    found = near_each_other(places, spatial, 2)
+    for b in range(2):
+        points = [np.array(np.unravel_index(int(place), spatial)) for place in places[b]]
+        right = [[bool((abs(p - q) <= 2).all()) for q in points] for p in points]
+        assert found[b].tolist() == right
+    assert 0.1 < float(found.float().mean()) < 0.6
+    assert not torch.equal(found, near_each_other(places, spatial, 3))
+
+
+def test_only_near_voxels_are_compared() -> None:
+    # Against the reference, which knows voxels by where they are.
+    generator = torch.Generator().manual_seed(0)
+    features = torch.randn(4, 5, 6, 9, generator=generator, dtype=torch.float64)
+    labels = torch.randint(3, (2, 6, 9), generator=generator)
+    places = torch.stack([torch.randperm(54, generator=generator)[:12] for _ in range(2)])
+    found = losses_of(features, labels, places, torch.nn.Identity(), 0.3, 2)
+    structures, anchors, right_place, counted = 0.0, 0, 0.0, 0
+    for b in range(2):
+        points = [np.array(np.unravel_index(int(place), (6, 9))) for place in places[b]]
+        near = [[bool((abs(p - q) <= 2).all()) for q in points] for p in points]
+        voxels = functional.normalize(features.flatten(2)[[b, b + 2]][:, :, places[b]].mT, dim=2).numpy()
+        seen = [int(labels[b].flatten()[place]) for place in places[b]]
+        both = np.concatenate(list(voxels))
+        structures += 24 * reference.structure(both, seen * 2, 0.3, lambda i, j, near=near: near[i % 12][j % 12])
+        anchors += 24  # each has itself in the other view
+        counts = [label > 0 for label in seen]
+        right_place += sum(counts) * reference.place(*voxels, 0.3, counts, lambda i, j, near=near: near[i][j])
+        counted += sum(counts)
+    assert float(found["structure"]) == pytest.approx(structures / anchors, rel=1e-9)
+    assert float(found["place"]) == pytest.approx(right_place / counted, rel=1e-9)
+    everything = losses_of(features, labels, places, torch.nn.Identity(), 0.3, 0)
+    assert float(everything["place"]) > float(found["place"]) + 0.3
+
+
+def test_to_say_roughly_where_a_voxel_is_helps_only_among_far_ones() -> None:
+    # Features that know in which of 16 blocks a voxel lies: against chance that is much among all, little among near.
+    block = torch.arange(4).repeat_interleave(8)
+    number = (4 * block[:, None] + block)[None]
+    features = functional.one_hot(number, 16).movedim(3, 1).double().repeat(2, 1, 1, 1)
+    labels = torch.ones(1, 32, 32, dtype=torch.int64)
+    places = torch.randperm(1024, generator=torch.Generator().manual_seed(0))[None, :400]
+    gain = {}
+    for near in (0, 2):
+        among = near_each_other(places, (32, 32), near) if near else torch.ones(1, 400, 400, dtype=torch.bool)
+        chance = among.sum(2).double().log().mean()
+        gain[near] = float(chance - losses_of(features, labels, places, torch.nn.Identity(), 0.2, near)["place"])
+    assert gain[0] > 2.0
+    assert gain[2] < 0.8
+
+
 def test_channels_are_compared_with_themselves() -> None:
     features = torch.randn(4, 3, 5, 6, generator=torch.Generator().manual_seed(0))
     features[2:] += features[:2]
@@ -67,78 +117,12 @@ def test_channels_are_compared_with_themselves() -> None:
     assert float(found.detach()) == pytest.approx(1 - right, rel=1e-9)
 
 
-def test_channels_apart_are_those_that_do_not_correlate() -> None:
-    features = torch.randn(3, 4, 6, 7, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
-    features[:, 1] = 2 * features[:, 0] + 0.3 * features[:, 1]
-    each = [np.corrcoef(one.flatten(1).numpy())[~np.eye(4, dtype=bool)] for one in features]
-    assert float(apart_loss(features)) == pytest.approx(np.mean(np.square(each)), rel=1e-4)
-    assert float(apart_loss(features[:, :1].expand(-1, 4, -1, -1))) == pytest.approx(1, rel=1e-4)
-    assert float(apart_loss(features[:, :1])) == 0
-
-
 def test_every_label_is_sampled_as_often_as_any_other() -> None:
     labels = torch.zeros(1, 64, 64, dtype=torch.int64)
     labels[:, :8, :8] = 5
     places = sample_places(labels, 40, torch.Generator().manual_seed(0))[0]
     assert len(places.unique()) == 40
     assert 12 <= int((labels.flatten()[places] == 5).sum()) <= 28  # one in 64 voxels; about half of the sample
-
-
-def test_a_border_is_where_the_next_voxel_is_of_another_label() -> None:
-    labels = torch.tensor([[[0, 0, 0, 0], [0, 0, 2, 2], [0, 0, 2, 2]]])
-    wanted = torch.tensor([[[0, 0, 1, 1], [0, 1, 1, 1], [0, 1, 1, 0]]]).bool()
-    assert torch.equal(at_borders(labels), wanted)
-    assert not at_borders(torch.ones(1, 3, 4, 5, dtype=torch.int64)).any()
-    block = torch.zeros(1, 6, 6, 6, dtype=torch.int64)
-    block[:, 2:4, 2:4, 2:4] = 1
-    assert int(at_borders(block).sum()) == 8 + 6 * 4
-
-
-@pytest.mark.parametrize("border", [0.0, 0.5, 0.9])
-def test_a_share_of_the_places_lies_at_borders(border: float) -> None:
-    labels = torch.zeros(2, 64, 64, dtype=torch.int64)
-    labels[0, 16:48, 16:48] = 3  # the second has one label, and no border
-    places = sample_places(labels, 200, torch.Generator().manual_seed(0), border)
-    found = at_borders(labels).flatten(1).gather(1, places).float().mean(1)
-    inside = float(at_borders(labels)[0].float().mean())
-    wanted = border + (1 - border) * inside
-    assert wanted - 0.12 <= float(found[0]) <= wanted + 0.12
-    assert float(found[1]) == 0.0
-    assert all(len(one.unique()) == 200 for one in places)
-    of_shape = (labels.flatten(1).gather(1, places)[0] == 3).float().mean()
-    assert 0.35 <= float(of_shape) <= 0.65
-
-
-@pytest.mark.parametrize("spatial", [(8, 12), (8, 12, 4)])
-def test_coarse_maps_are_read_at_the_voxels_that_they_cover(spatial: tuple[int, ...]) -> None:
-    generator = torch.Generator().manual_seed(0)
-    places = torch.randint(int(np.prod(spatial)), (2, 30), generator=generator)
-    points = coordinates(places, spatial)
-    assert points.shape == (2, 30, len(spatial))
-    whole = torch.randn(2, 3, *spatial, generator=generator)
-    torch.testing.assert_close(at_points(whole, points, spatial), at_places(whole, places))
-    # A map at half the size whose values are the places of its voxels: inside, each voxel reads its own place.
-    axes = [torch.arange(n // 2) * 2 + 0.5 for n in spatial]
-    halved = torch.stack(torch.meshgrid(*axes, indexing="ij"))[None].expand(2, *(-1,) * (len(spatial) + 1))
-    within = ((points > 0) & (points < torch.tensor(spatial) - 1)).all(2)
-    assert within.any()
-    torch.testing.assert_close(at_points(halved, points, spatial)[within], points[within].float())
-
-
-def test_the_deep_loss_is_the_mean_of_those_of_its_layers() -> None:
-    generator = torch.Generator().manual_seed(0)
-    places = torch.randint(64, (2, 20), generator=generator)
-    seen = torch.randint(3, (2, 20), generator=generator)
-    points = coordinates(places, (8, 8)).repeat(2, 1, 1)
-    inner = [torch.randn(4, 5, 8, 8, generator=generator), torch.randn(4, 7, 4, 4, generator=generator)]
-    heads = [torch.nn.Identity(), torch.nn.Identity()]
-    found = deep_loss(inner, heads, points, (8, 8), seen, 0.2)
-    each = []
-    for maps in inner:
-        voxels = functional.normalize(at_points(maps, points, (8, 8)), dim=2)
-        both = torch.cat([voxels[:2], voxels[2:]], 1)
-        each.append(structure_loss(both, torch.cat([seen, seen], 1), 0.2))
-    torch.testing.assert_close(found, sum(each) / 2)
 
 
 def test_features_are_taken_at_the_sampled_voxels() -> None:

@@ -84,27 +84,13 @@ class FeatureUNet(nn.Module):
         layers += [_convolution(self.config, channels, features)]
         self.model = nn.Sequential(*layers)
 
-    @property
-    def inner_channels(self) -> list[int]:
-        """Channels of what `forward` puts into `inner`."""
-        width, downs = self.config["width"], self.config["downs"]
-        return [width * 2**level for level in range(downs, -1, -1)]
-
-    def forward(self, image: Tensor, inner: list[Tensor] | None = None) -> Tensor:
-        """Image to features; what a level keeps for the way up is let go as soon as it was used.
-
-        Args:
-            image: (B, in_channels, *spatial).
-            inner: gets what the bottom and then each level on the way up gives, (B, channels, *spatial / 2 ** k).
-        """
+    def forward(self, image: Tensor) -> Tensor:
+        """Image to features; what a level keeps for the way up is let go as soon as it was used."""
         x = image
         kept: list[Tensor] = []
-        last = len(self.model) - 1
-        for number, layer in enumerate(self.model):
+        for layer in self.model:
             if isinstance(layer, _POOLS):
                 kept.append(x)
-            if inner is not None and (isinstance(layer, nn.Upsample) or number == last):
-                inner.append(x)
             x = layer(x)
             if isinstance(layer, nn.Upsample):
                 x = torch.cat((kept.pop(), x), dim=1)

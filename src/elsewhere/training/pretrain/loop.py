@@ -19,7 +19,7 @@ from elsewhere.networks.stable.scaling import scale
 from elsewhere.training.checkpoint import Checkpoints
 from elsewhere.training.log import Log
 from elsewhere.training.optimisation import remember_rates, set_rates, share
-from elsewhere.training.pretrain.contrast import apart_loss, deep_loss, losses_of, sample_places
+from elsewhere.training.pretrain.contrast import losses_of, sample_places
 from elsewhere.training.pretrain.label_maps import CutMaps, digest
 from elsewhere.training.pretrain.retrieval import Retrieval
 from elsewhere.training.pretrain.settings import PretrainSettings
@@ -32,9 +32,6 @@ HELD_OUT_EVERY = 10
 
 SCALING = "minmax"
 """Of the images, in the pretraining and afterwards."""
-
-LATER = ("apart", "border", "deep", "turn")
-"""Settings that earlier versions had not; where they are 0, a pretraining of those goes on."""
 
 HIDDEN = 64
 """Width of the projection head's hidden layer."""
@@ -93,14 +90,10 @@ class PretrainLoop:
             "dims": dims,
             "seed": seed,
             "labels": "" if maps is None else digest(maps),
-            **{
-                key: value
-                for key, value in settings.model_dump().items()
-                if not key.endswith("_every") and (value or key not in LATER)
-            },
+            **{key: value for key, value in settings.model_dump().items() if not key.endswith("_every")},
         }
         training, held_out = _shared_out(maps)
-        self.pairs = Pairs.make(dims, settings, training, settings.turn)
+        self.pairs = Pairs.make(dims, settings, training)
         validation = Pairs.make(dims, settings, held_out)
         self.retrieval = Retrieval(validation, settings.validation, self._generator("validation"))
         with own_state(number(seed, "weights")):
@@ -113,15 +106,15 @@ class PretrainLoop:
                 pooling=settings.pooling,
                 upsampling=settings.upsampling,
             ).to(device)
-            self.head = _head(settings.features, settings.projection).to(device)
-            inner = self.network.inner_channels if settings.deep else []
-            self.heads = nn.ModuleList(_head(n, settings.projection) for n in inner).to(device)
-        weights = [*self.network.parameters(), *self.head.parameters(), *self.heads.parameters()]
+            self.head = nn.Sequential(
+                nn.Linear(settings.features, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, settings.projection)
+            ).to(device)
+        weights = [*self.network.parameters(), *self.head.parameters()]
         self.optimizer = torch.optim.AdamW(
             weights, lr=settings.learning_rate, weight_decay=settings.weight_decay, fused=device.type == "cuda"
         )
         remember_rates([self.optimizer])
-        self.forward: Callable[..., Tensor] = torch.compile(self.network) if settings.compile else self.network
+        self.forward: Callable[[Tensor], Tensor] = torch.compile(self.network) if settings.compile else self.network
 
     def run(self) -> bool:
         """Go on from the last checkpoint to the last step; False where nothing was left to do.
@@ -136,7 +129,6 @@ class PretrainLoop:
             self.state = Progressed(**found["state"])
             self.network.load_state_dict(found["network"])
             self.head.load_state_dict(found["head"])
-            self.heads.load_state_dict(found.get("heads", {}))
             self.optimizer.load_state_dict(found["optimizer"])
         log = Log(self.folder / "log.csv", keep=self.state.log_bytes)
         try:
@@ -184,21 +176,14 @@ class PretrainLoop:
         generator = self._generator("step", state.step)
         set_rates([self.optimizer], share(state.step, settings.steps, settings.warmup))
         drawn = self.pairs.draw(settings.batch_size, generator)
-        places = sample_places(drawn.labels, settings.points, generator, settings.border)
+        places = sample_places(drawn.labels, settings.points, generator)
         self.network.train()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=settings.precision == "bf16-mixed"):
-            inner: list[Tensor] = []
-            features = self.forward(_scaled(drawn.images.flatten(0, 1)), inner if self.heads else None)
+            features = self.forward(_scaled(drawn.images.flatten(0, 1)))
         # As a network gets them, each channel with mean 0 and variance 1 over its window; then what both windows show.
         shared = drawn.overlap(functional.instance_norm(features.float()))
-        losses = losses_of(shared, drawn.labels, places, self.head, settings.temperature)
-        if settings.apart:
-            losses["apart"] = apart_loss(shared)
-        if self.heads:
-            seen = drawn.labels.flatten(1).gather(1, places)
-            size = drawn.images.shape[3:]
-            losses["deep"] = deep_loss(inner, self.heads, drawn.in_views(places), size, seen, settings.temperature)
-        terms = [(name, getattr(settings, name)) for name in losses]
+        losses = losses_of(shared, drawn.labels, places, self.head, settings.temperature, settings.near)
+        terms = ("structure", settings.structure), ("place", settings.place), ("alike", settings.alike)
         loss = torch.stack([weight * losses[name] for name, weight in terms]).sum()
         self.optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -225,7 +210,6 @@ class PretrainLoop:
                 "files": [],
                 "network": self.network.state_dict(),
                 "head": self.head.state_dict(),
-                "heads": self.heads.state_dict(),
                 "optimizer": self.optimizer.state_dict(),
             },
         )
@@ -233,13 +217,6 @@ class PretrainLoop:
     def _generator(self, *what: str | int) -> torch.Generator:
         """All randomness is a function of the seed and the step: going on needs no stored generator."""
         return torch.Generator(self.device).manual_seed(number(self.seed, "pretrain", *what))
-
-
-def _head(channels: int, projection: int) -> nn.Module:
-    """Channels to `projection` numbers; as they are where that is 0."""
-    if not projection:
-        return nn.Identity()
-    return nn.Sequential(nn.Linear(channels, HIDDEN), nn.ReLU(), nn.Linear(HIDDEN, projection))
 
 
 def _scaled(images: Tensor) -> Tensor:

@@ -20,20 +20,15 @@ class PretrainSettings(BaseModel):
         batch_size: anatomies of a step; the network sees two images of each.
         size: voxels a side of an image.
         shift: voxels that the windows of the two views lie apart along each axis, at most.
-        turn: whether the second view is turned against the first (in one of the 48 ways of a cube, 8 of a square), so
-            that features cannot say where in its window a voxel is.
         akin: share of the anatomies whose tissues look the same in both views, so that only the scanners differ.
         features, width, downs, norm, pooling, upsampling: of `FeatureUNet`.
         points: voxels sampled of each anatomy for the loss.
         temperature: of both terms of the loss.
         structure: weight of the supervised contrast between structures (same label = positive).
         place: weight of the contrast between places (the same voxel in the other view = positive).
+        near: voxels between two that are compared, at most, along each axis; 0: any of an anatomy are.
         alike: weight of the squared difference of each feature channel between the views.
-        apart: weight of the squared correlation between feature channels.
-        border: share of these voxels that lie at a border of two structures.
-        deep: weight of the contrast between structures in each level on the way up, behind heads of their own.
-        projection: numbers that a projection head of the structure term gives for a voxel, which is not kept; 0: there
-            is no head, structures are compared by the features themselves.
+        projection: numbers that the projection head of the structure term gives for a voxel; the head is not kept.
         given: share of the anatomies that come from label maps, where there are any.
         learning_rate: of AdamW, at its highest; cosine to 0 after a linear warm-up.
         weight_decay: decoupled.
@@ -52,7 +47,6 @@ class PretrainSettings(BaseModel):
     batch_size: int = Field(2, ge=1)
     size: int = Field(32, ge=8)
     shift: int = Field(12, ge=0)
-    turn: bool = False
     akin: float = Field(0.5, ge=0, le=1)
     features: int = Field(16, ge=1)
     width: int = Field(16, ge=1)
@@ -64,11 +58,9 @@ class PretrainSettings(BaseModel):
     temperature: float = Field(0.2, gt=0, allow_inf_nan=False)
     structure: float = Field(1.0, ge=0, allow_inf_nan=False)
     place: float = Field(1.0, ge=0, allow_inf_nan=False)
+    near: int = Field(6, ge=0)
     alike: float = Field(1.0, ge=0, allow_inf_nan=False)
-    apart: float = Field(0.0, ge=0, allow_inf_nan=False)
-    border: float = Field(0.0, ge=0, lt=1)
-    deep: float = Field(0.0, ge=0, allow_inf_nan=False)
-    projection: int = Field(32, ge=0)
+    projection: int = Field(32, ge=1)
     given: float = Field(0.5, ge=0, le=1)
     learning_rate: float = Field(1e-3, gt=0, allow_inf_nan=False)
     weight_decay: float = Field(1e-4, ge=0, allow_inf_nan=False)
@@ -119,14 +111,14 @@ class PretrainSettings(BaseModel):
 
 RECIPES: Mapping[tuple[str, int], Mapping[str, Any]] = {
     ("cpu", 3): {},
-    ("cpu", 2): {"steps": 12000, "batch_size": 4, "size": 96, "shift": 32, "downs": 4},
+    ("cpu", 2): {"steps": 12000, "batch_size": 4, "size": 96, "shift": 32, "downs": 4, "near": 12},
     ("gpu", 3): {
-        "steps": 60000, "batch_size": 8, "size": 96, "shift": 32, "width": 24, "points": 1024,
+        "steps": 60000, "batch_size": 8, "size": 96, "shift": 32, "width": 24, "points": 1024, "near": 12,
         "precision": "bf16-mixed", "compile": True, "device": "cuda",
         "validate_every": 2000, "checkpoint_every": 500, "validation": 32,
     },
     ("gpu", 2): {
-        "steps": 60000, "batch_size": 64, "size": 192, "shift": 64, "width": 32, "points": 1024,
+        "steps": 60000, "batch_size": 64, "size": 192, "shift": 64, "width": 32, "points": 1024, "near": 18,
         "precision": "bf16-mixed", "compile": True, "device": "cuda",
         "validate_every": 2000, "checkpoint_every": 500, "validation": 64,
     },

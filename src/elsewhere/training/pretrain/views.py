@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,7 +24,6 @@ from elsewhere.acquisition import (
 )
 from elsewhere.acquisition.anatomy_ensemble import ShapeEnsemble
 from elsewhere.acquisition.mechanism import draw_coin, draw_normal, draw_uniform
-from elsewhere.training.pretrain.contrast import coordinates
 from elsewhere.training.pretrain.settings import PretrainSettings
 
 AIR = 0.7
@@ -57,44 +55,6 @@ def drawn_scanner(dims: int) -> Scanner:
     )
 
 
-@dataclass(frozen=True)
-class Turn:
-    """One of the ways in which a square or cube can lie: its axes in another order, some of them backwards.
-
-    Attributes:
-        order: which axis of the window as it was each axis is now.
-        backwards: whether that axis is now run through from its end.
-    """
-
-    order: tuple[int, ...]
-    backwards: tuple[bool, ...]
-
-    @classmethod
-    def draw(cls, dims: int, generator: torch.Generator) -> Turn:
-        """Each of the 8 ways (2D) or 48 ways (3D) as often, the one that changes nothing among them."""
-        order = torch.randperm(dims, generator=generator, device=generator.device)
-        backwards = torch.randint(2, (dims,), generator=generator, device=generator.device)
-        return cls(tuple(order.tolist()), tuple(bool(b) for b in backwards.tolist()))
-
-    def __call__(self, maps: Tensor) -> Tensor:
-        """Maps (B, C, *spatial) turned."""
-        return maps.permute(0, 1, *(2 + axis for axis in self.order)).flip(self._flipped)
-
-    def back(self, maps: Tensor) -> Tensor:
-        """Turned maps (B, C, *spatial) as they were."""
-        return maps.flip(self._flipped).permute(0, 1, *(2 + self.order.index(axis) for axis in range(len(self.order))))
-
-    def points(self, points: Tensor, size: Sequence[int]) -> Tensor:
-        """Voxels (..., dims) of a window as those of the turned one; `size` is the window's before it is turned."""
-        turned = points[..., list(self.order)]
-        last = torch.tensor([size[axis] - 1 for axis in self.order], device=points.device)
-        return torch.where(torch.tensor(self.backwards, device=points.device), last - turned, turned)
-
-    @property
-    def _flipped(self) -> list[int]:
-        return [2 + axis for axis, backwards in enumerate(self.backwards) if backwards]
-
-
 @dataclass(frozen=True, eq=False)
 class Drawn:
     """Two views of a batch of anatomies, and what both show.
@@ -103,26 +63,17 @@ class Drawn:
         images: (2, B, 1, *spatial) float32, the first and the second views.
         labels: (B, *overlap) int64, of what both show. Labels of different anatomies have nothing to do with each
             other.
-        where: for each view, where along each axis the overlap begins in it, before it is turned.
-        turn: how the second views were turned; None: not.
+        where: for each view, where along each axis the overlap begins in it.
     """
 
     images: Tensor
     labels: Tensor
     where: tuple[tuple[int, ...], tuple[int, ...]]
-    turn: Turn | None = None
 
     def overlap(self, maps: Tensor) -> Tensor:
         """What both views show, (2 B, F, *overlap), of maps (2 B, F, *spatial) of the first and then the second."""
-        first, second = maps.chunk(2)
-        parts = zip((first, self.turn.back(second) if self.turn else second), self.where, strict=True)
+        parts = zip(maps.chunk(2), self.where, strict=True)
         return torch.cat([crop(part, begin, tuple(self.labels.shape[1:])) for part, begin in parts])
-
-    def in_views(self, places: Tensor) -> Tensor:
-        """Flat indices (B, N) of the overlap as voxels (2 B, N, dims) of the first and then the second views."""
-        points = coordinates(places, self.labels.shape[1:])
-        first, second = (points + torch.tensor(begin, device=places.device) for begin in self.where)
-        return torch.cat([first, self.turn.points(second, self.images.shape[3:]) if self.turn else second])
 
 
 @dataclass(frozen=True, eq=False)
@@ -136,8 +87,6 @@ class Pairs:
         dims: 2 or 3.
         size: voxels a side of a window.
         shift: voxels that the windows lie apart along each axis, at most.
-        turn: whether the second views are turned (`Turn`): what says where in its window a voxel is, is then another
-            number in each view.
         akin: share of the anatomies whose tissues look the same in both views, so that only the scanners differ.
         ensemble: anatomies that need no data.
         given: anatomies from label maps, or None.
@@ -148,7 +97,6 @@ class Pairs:
     dims: int
     size: int
     shift: int
-    turn: bool
     akin: float
     ensemble: Anatomy
     given: Anatomy | None
@@ -156,9 +104,9 @@ class Pairs:
     scanner: Scanner
 
     @classmethod
-    def make(cls, dims: int, settings: PretrainSettings, given: Anatomy | None, turn: bool = False) -> Pairs:
+    def make(cls, dims: int, settings: PretrainSettings, given: Anatomy | None) -> Pairs:
         """As settings say, with the default ensemble and scanners."""
-        windows = settings.size, settings.shift, turn, settings.akin
+        windows = settings.size, settings.shift, settings.akin
         return cls(dims, *windows, ShapeEnsemble(), given, settings.given, drawn_scanner(dims))
 
     def draw(self, batch: int, generator: torch.Generator) -> Drawn:
@@ -173,10 +121,7 @@ class Pairs:
         shared = crop(labels[:, None], first.tolist(), overlap)[:, 0]
         images = self.scanner(seen, generator, overwrite=True).view(2, batch, 1, *size)
         there, back = (tuple(begin) for begin in (first - begins).tolist())
-        turn = Turn.draw(self.dims, generator) if self.turn else None
-        if turn:
-            images = torch.stack([images[0], turn(images[1])])
-        return Drawn(images, shared, (there, back), turn)
+        return Drawn(images, shared, (there, back))
 
     def _anatomies(self, batch: int, generator: torch.Generator) -> Tensor:
         spatial = (self.size + self.shift,) * self.dims
