@@ -138,12 +138,6 @@ def test_shipped_weights_are_part_of_what_a_run_is(tmp_path: Path, monkeypatch: 
     assert methods.by_content("dropgen", asked) != first
     (tmp_path / "own").write_bytes(b"1")
     assert methods.by_content("dropgen", {**asked, "weights": str(tmp_path / "own")}) == first
-    (tmp_path / "elsewhere-3d.safetensors").write_bytes(b"3")
-    either = methods.by_content("dropgen", {**asked, "extractor": "elsewhere"})
-    assert {key for key in either if key.startswith("weights of")} == {
-        "weights of elsewhere-2d",
-        "weights of elsewhere-3d",
-    }
 
 
 def test_published_weights_are_part_of_what_a_run_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -164,12 +158,6 @@ def test_published_weights_are_part_of_what_a_run_is(tmp_path: Path, monkeypatch
         methods.by_content("dropgen", asked)
     (tmp_path / "own").write_bytes(b"1")
     assert methods.by_content("dropgen", {**asked, "weights": str(tmp_path / "own")}) == first
-    (tmp_path / "elsewhere-3d.safetensors").write_bytes(b"3")
-    either = methods.by_content("dropgen", {**asked, "extractor": "elsewhere"})
-    assert {key for key in either if key.startswith("weights of")} == {
-        "weights of elsewhere-2d",
-        "weights of elsewhere-3d",
-    }
 
 
 @pytest.mark.parametrize(

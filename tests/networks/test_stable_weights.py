@@ -307,8 +307,8 @@ def test_any_module_by_import_path_where_it_is_trusted(tmp_path: Path, monkeypat
 @pytest.mark.parametrize(
     ("name", "dims", "options", "words"),
     [
-        ("mindd", 2, {}, r"unknown extractor 'mindd' \(did you mean 'mind'\?\); there are: mind, elsewhere,"),
-        ("anatomix", 2, {}, "not for 2D; for that there are: mind, elsewhere, elsewhere-2d"),
+        ("mindd", 2, {}, r"unknown extractor 'mindd' \(did you mean 'mind'\?\); there are: mind, elsewhere-3d"),
+        ("anatomix", 2, {}, "not for 2D; for that there are: mind, elsewhere-2d"),
         ("anatomix", 3, {"width": 8}, "unknown option 'width'; it has none"),
         ("mind", 2, {"weights": "w.pth"}, "has no weights, found 'w.pth'"),
         ("nowhere.at:All", 2, {"trust": True}, "cannot be imported .*wanted package.module:Class"),

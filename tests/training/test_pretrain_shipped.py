@@ -6,7 +6,6 @@ import pytest
 import torch
 
 from elsewhere.acquisition import smooth_shapes
-from elsewhere.networks import stable
 from elsewhere.networks.stable import build
 from elsewhere.networks.stable.ours import DIMS, SHIPPED
 
@@ -32,13 +31,3 @@ def test_a_shipped_extractor_is_small_and_has_its_card(name: str) -> None:
         return float(torch.nn.functional.cosine_similarity(one - one.mean(2, True), two - two.mean(2, True), 2).mean())
 
     assert alike(first, inverted) > alike(first, other) + 0.4
-
-
-def test_the_name_without_dimensions_is_the_one_that_fits() -> None:
-    for dims in (2, 3):
-        image = torch.rand(1, 1, *(32,) * dims, generator=torch.Generator().manual_seed(0))
-        found, own = build("elsewhere", dims), build(f"elsewhere-{dims}d", dims)
-        assert found.weights_hash == own.weights_hash
-        assert torch.equal(found(image), own(image))
-    assert set(stable.own_weights("elsewhere")) == {"elsewhere-2d", "elsewhere-3d"}
-    assert set(stable.own_weights("elsewhere-2d")) == {"elsewhere-2d"}

@@ -161,9 +161,8 @@ class DropGen(Method):
         """The weights of an extractor that has some of its own, shipped with this package or on the Hub."""
         if options.get("weights"):
             return {}
-        name = str(options.get("extractor", cls.card.defaults["extractor"]))
-        found = stable.own_weights(name)
-        return {"weights" if own == name else f"weights of {own}": path for own, path in found.items()}
+        path = stable.own_weights(str(options.get("extractor", cls.card.defaults["extractor"])))
+        return {} if path is None else {"weights": path}
 
     def inputs(self, image: Tensor) -> Tensor:
         """(B, C, *spatial) to what the network takes: the image's channels, then the features."""

@@ -20,12 +20,8 @@ from elsewhere.networks.stable.ours import DIMS, build_ours, shipped
 from elsewhere.networks.stable.protocol import Extractor
 from elsewhere.networks.stable.weights import load_strictly, read_weights
 
-EITHER = "elsewhere"
-"""The one of ours that has the wanted dimensions."""
-
 _DIMS: Mapping[str, tuple[int, ...]] = {
     "mind": (2, 3),
-    EITHER: tuple(sorted(DIMS.values())),
     **{name: (dims,) for name, dims in DIMS.items()},
     **{name: (3,) for name in LAYOUTS},
 }
@@ -76,8 +72,6 @@ def build(
     if dims not in _DIMS[name]:
         better = ", ".join(names(dims)) or "none"
         raise SettingsError(f"extractor {name} is not for {dims}D; for that there are: {better}")
-    if name == EITHER:
-        name = next(own for own, known in DIMS.items() if known == dims)
     if name == "mind":
         return _mind(dims, weights, options)
     with torch.random.fork_rng(devices=[]):
@@ -89,18 +83,13 @@ def build(
         return build_anatomix(name, weights, load)
 
 
-def own_weights(name: str) -> dict[str, Path]:
-    """The file that `build` reads where no weights are named, by the extractor that it belongs to.
-
-    Several where the dimensions decide; none where there is none, or none is needed.
+def own_weights(name: str) -> Path | None:
+    """The file that `build` reads where no weights are named; None: there is none, or none is needed.
 
     Raises:
         ModelError: it is on the Hugging Face Hub and cannot be had.
     """
-    if name in LAYOUTS:
-        return {name: published(name)}
-    found = {own: shipped(own) for own in DIMS if name in (own, EITHER)}
-    return {own: path for own, path in found.items() if path is not None}
+    return published(name) if name in LAYOUTS else shipped(name)
 
 
 def own_options(options: Mapping[Any, Any]) -> dict[str, Any]:
