@@ -100,6 +100,14 @@ def test_killed_and_repeated_it_goes_on_bit_for_bit(tmp_path: Path, monkeypatch:
     assert kept[0] == kept[1]
 
 
+@pytest.mark.parametrize("term", ["near=2", "near=1", "alike=0", "place=0", "structure=0"])
+def test_every_term_reaches_the_weights(term: str, tmp_path: Path) -> None:
+    plain, other = tmp_path / "plain.safetensors", tmp_path / "other.safetensors"
+    small(plain, 2, 3, 0, "clip=0")  # with clipping any gradient would change the step of all others
+    small(other, 2, 3, 0, "clip=0", term)
+    assert not same(plain, other)
+
+
 def test_another_pretraining_in_the_same_place_is_refused(tmp_path: Path) -> None:
     out = tmp_path / "mine.safetensors"
     small(out)

@@ -26,7 +26,7 @@ class RecipeName(StrEnum):
 def pretrain(
     dims: Annotated[int, typer.Option(min=2, max=3, help="2 or 3")],
     out: Annotated[Path, typer.Option(metavar="FILE.safetensors", help="the extractor; repeat the command to go on")],
-    recipe: Annotated[RecipeName, typer.Option(help="cpu: about an hour on 2 cores")] = RecipeName.cpu,
+    recipe: Annotated[RecipeName, typer.Option(help="cpu: within an hour on 2 cores")] = RecipeName.cpu,
     labels: Annotated[
         list[Path] | None, typer.Option(metavar="PATH ...", help="label maps (NIfTI files, or folders of them)")
     ] = None,

@@ -43,8 +43,8 @@ def losses_of(
 def structure_loss(embedded: Tensor, labels: Tensor, temperature: float, among: Tensor | None = None) -> Tensor:
     """Supervised contrast (Khosla et al., NeurIPS 2020, Eq. 2, the sum over positives outside of the logarithm).
 
-    Each voxel is drawn to all others of its own label and apart from all others of its anatomy. Labels of different
-    anatomies have nothing to do with each other, so voxels of different anatomies are never compared.
+    Each voxel is drawn to those of its own label, and apart from the others, among the voxels with which it is
+    compared. Labels of different anatomies have nothing to do with each other, so these are all of its own anatomy.
 
     Args:
         embedded: (B, M, E) of norm 1, the voxels of both views.
@@ -109,8 +109,10 @@ def alike_loss(features: Tensor) -> Tensor:
 
 def near_each_other(places: Tensor, spatial: Sequence[int], near: int) -> Tensor:
     """Which of the voxels at flat indices (B, N) lie at most `near` apart along each axis: (B, N, N) bool."""
-    points = torch.stack(torch.unravel_index(places, tuple(spatial)), 2)
-    return (points[:, :, None] - points[:, None]).abs().amax(3) <= near
+    found = torch.ones(*places.shape, places.shape[1], dtype=torch.bool, device=places.device)
+    for along in torch.unravel_index(places, tuple(spatial)):
+        found &= (along[:, :, None] - along[:, None]).abs() <= near
+    return found
 
 
 def sample_places(labels: Tensor, number: int, generator: torch.Generator) -> Tensor:

@@ -23,10 +23,11 @@ class PretrainSettings(BaseModel):
         akin: share of the anatomies whose tissues look the same in both views, so that only the scanners differ.
         features, width, downs, norm, pooling, upsampling: of `FeatureUNet`.
         points: voxels sampled of each anatomy for the loss.
-        temperature: of both terms of the loss.
+        temperature: of the two contrasts.
         structure: weight of the supervised contrast between structures (same label = positive).
         place: weight of the contrast between places (the same voxel in the other view = positive).
-        near: voxels between two that are compared, at most, along each axis; 0: any of an anatomy are.
+        near: voxels between two that the contrasts compare, at most, along each axis; 0: any of an anatomy are. From
+            half of `size` on that is hardly another thing.
         alike: weight of the squared difference of each feature channel between the views.
         projection: numbers that the projection head of the structure term gives for a voxel; the head is not kept.
         given: share of the anatomies that come from label maps, where there are any.
