@@ -2,13 +2,16 @@
 
     python benchmarks/dropgen_studies.py ../shared/data STUDIES
 
-    lgg-development   tcga-lgg, trained on `pre`, tried on `post`; only patients who are no test patients below
+    lgg-development   tcga-lgg, trained on `pre`; of other patients `pre` and `post`, as they are and with falling
+                      contrast; none of them is a test patient below
     lgg-sequences     tcga-lgg, trained on `pre` and `post`, tested on `flair`; a third of each hospital's patients test
     hippocampus       T1 of 60 patients to train on; of the 40 others the T1 and versions of it under drawn acquisitions
 
 Who is on which side is decided by a hash of the patient's name, so it is the same everywhere. The first and the third
 study are development material: every choice is made on them. The second is opened once, when the choices are written
 down (docs/results.md). Its test patients are in neither of the others, with none of their sequences.
+
+Falling contrast: the darkest eighth of the range (air) stays dark; from there on, what was brighter is darker.
 
 The hippocampus acquisitions, each at strengths 0.25, 0.5, 0.75 and 1: `fold`, a contrast curve that turns falling at
 intensity 1 - strength of the range, so that 1 is inverted (a fade to the inverse would be undone by the normalisation);
@@ -21,7 +24,7 @@ from __future__ import annotations
 import argparse
 import csv
 import hashlib
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from pathlib import Path
 
 import nibabel as nib
@@ -34,6 +37,7 @@ from elsewhere.acquisition import bias_field, curve, gaussian_blur
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
 KNOTS = 9
+FALLING = torch.cat([torch.tensor([0.0]), torch.linspace(1, 0, KNOTS - 1)])[None]
 
 
 def first(patients: Iterable[str], share: float, salt: str) -> set[str]:
@@ -49,34 +53,55 @@ def by_hospital(rows: list[dict[str, str]], share: float, salt: str) -> set[str]
 
 
 def lgg(source: Path, out: Path) -> None:
-    """The two studies across sequences; their site is the sequence, the hospital stays as a covariate."""
+    """The two studies across sequences; the hospital stays as a covariate."""
     with (source / "manifest.csv").open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(file))
     test = by_hospital(rows, 1 / 3, "test")
     others = [row for row in rows if row["patient"] not in test]
     tried = by_hospital(others, 1 / 3, "tried")
-    sides: dict[str, Callable[[dict[str, str]], bool]] = {
-        "lgg-development": lambda row: (
-            row["patient"] not in test and row["sequence"] == ("post" if row["patient"] in tried else "pre")
-        ),
-        "lgg-sequences": lambda row: (row["sequence"] == "flair") == (row["patient"] in test),
-    }
-    for name, belongs in sides.items():
-        chosen = [
-            {
-                "image": str(source / row["image"]),
-                "label": str(source / row["label"]),
-                "site": row["sequence"],
-                "patient": row["patient"],
-                "hospital": row["site"],
-            }
-            for row in rows
-            if belongs(row)
-        ]
-        held_out = "post" if name == "lgg-development" else "flair"
-        sequences = sorted({row["site"] for row in chosen} - {held_out})
-        roles = {"train": sequences, "test": [held_out]}
-        write(out / name, chosen, {"name": name, "classes": {"background": 0, "tumour": 1}, "roles": roles})
+    opened = [row for row in rows if (row["sequence"] == "flair") == (row["patient"] in test)]
+    declare(out / "lgg-sequences", [case(source, row, row["sequence"]) for row in opened], ["post", "pre"])
+
+    folder = out / "lgg-development"
+    (folder / "images").mkdir(parents=True, exist_ok=True)
+    chosen = []
+    for row in others:
+        if row["sequence"] == "flair":
+            continue
+        if row["patient"] not in tried:
+            if row["sequence"] == "pre":
+                chosen.append(case(source, row, "pre"))
+            continue
+        chosen.append(case(source, row, f"{row['sequence']}-tried"))
+        file, image = volume(source / row["image"])
+        path = folder / "images" / f"{row['patient']}_{row['sequence']}-falling.nii.gz"
+        save(curve(image, FALLING), file, path)
+        chosen.append({**chosen[-1], "image": f"images/{path.name}", "site": f"{row['sequence']}-falling"})
+    declare(folder, chosen, ["pre"])
+
+
+def case(source: Path, row: dict[str, str], site: str) -> dict[str, str]:
+    """A row of a manifest across sequences."""
+    image, label = str(source / row["image"]), str(source / row["label"])
+    return {"image": image, "label": label, "site": site, "patient": row["patient"], "hospital": row["site"]}
+
+
+def declare(folder: Path, chosen: list[dict[str, str]], train: list[str]) -> None:
+    """Trained at some sites, tested at the others."""
+    roles = {"train": train, "test": sorted({row["site"] for row in chosen} - set(train))}
+    write(folder, chosen, {"name": folder.name, "classes": {"background": 0, "tumour": 1}, "roles": roles})
+
+
+def volume(path: Path) -> tuple[nib.Nifti1Image, Tensor]:
+    """The file, and its voxels (1, 1, *spatial)."""
+    file = nib.load(path)
+    return file, torch.from_numpy(np.asarray(file.dataobj, dtype=np.float32))[None, None]
+
+
+def save(image: Tensor, like: nib.Nifti1Image, path: Path) -> None:
+    """In steps of 1 / 10000 of its range."""
+    unit = (image - image.min()) / (image.max() - image.min())
+    nib.save(nib.Nifti1Image(np.rint(unit[0, 0].numpy() * 10000).astype(np.int16), like.affine), path)
 
 
 def fold(image: Tensor, strength: float) -> Tensor:
@@ -116,16 +141,14 @@ def hippocampus(source: Path, out: Path) -> None:
                 {"image": str(source / row["image"]), "label": label, "site": "t1", "patient": row["patient"]}
             )
             continue
-        file = nib.load(source / row["image"])
-        image = torch.from_numpy(np.asarray(file.dataobj, dtype=np.float32))[None, None]
+        file, image = volume(source / row["image"])
         generator = torch.Generator().manual_seed(int.from_bytes(row["patient"].encode()[-4:]))
         made = {"same-0": image}
         for kind in ("fold", "bias", "blur", "all"):
             made |= {f"{kind}-{s}": acquire(image, kind, s, generator) for s in STRENGTHS}
-        for site, volume in made.items():
+        for site, acquired in made.items():
             path = folder / "images" / f"{row['patient']}_{site}.nii.gz"
-            unit = (volume - volume.min()) / (volume.max() - volume.min())
-            nib.save(nib.Nifti1Image(np.rint(unit[0, 0].numpy() * 10000).astype(np.int16), file.affine), path)
+            save(acquired, file, path)
             chosen.append({"image": f"images/{path.name}", "label": label, "site": site, "patient": row["patient"]})
     sites = {row["site"] for row in chosen} - {"t1"}
     classes = {"background": 0, "anterior": 1, "posterior": 2}
