@@ -120,15 +120,21 @@ def log_without_times(folder: Path) -> list[str]:
     return [row for row in (folder / "log.csv").read_text().splitlines() if ",seconds," not in row]
 
 
-@pytest.mark.parametrize("method", ["counting", "throwaway-dann"])
-def test_killed_at_random_moments(method: str, tmp_path: Path) -> None:
-    whole = run(tmp_path / "whole", method)
+@pytest.mark.parametrize(("method", "changes"), [("counting", {"channels_last": True}), ("throwaway-dann", {})])
+def test_killed_at_random_moments(method: str, changes: dict[str, Any], tmp_path: Path) -> None:
+    def again() -> Trained:
+        return run(tmp_path / "killed", method, **changes)
+
+    whole = run(tmp_path / "whole", method, **changes)
     moments = random.Random(0)
     killed = 0
     for _ in range(6):
-        killed += in_a_process(lambda: run(tmp_path / "killed", method), at_random(tmp_path / "killed", moments)) == -9
+        killed += (
+            in_a_process(lambda: run(tmp_path / "killed", method, **changes), at_random(tmp_path / "killed", moments))
+            == -9
+        )
     assert killed >= 2
-    assert_same(run(tmp_path / "killed", method), whole)
+    assert_same(again(), whole)
     assert log_without_times(tmp_path / "killed") == log_without_times(tmp_path / "whole")
     assert not list((tmp_path / "killed").rglob("*.part"))
 

@@ -41,6 +41,8 @@ class Settings(BaseModel):
         sampler: "balanced": every site as often as any other; "pooled": every case as often as any other.
         clip: largest norm of the gradient; 0: none.
         precision: "32-true", "bf16-mixed", or "16-mixed" (GPU only).
+        channels_last: weights lie with their channels last while they train; whether that is faster depends on network
+            and machine (`benchmarks/channels_last.py`).
         validate_every: steps between validations; None: 20 validations in a training.
         patience: stop after this many validations without a better score; 0: never.
         augmentation: "default" (`training/recipe.py`) or "none".
@@ -73,6 +75,7 @@ class Settings(BaseModel):
     sampler: Literal["balanced", "pooled"] = "balanced"
     clip: float = Field(1.0, ge=0)
     precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    channels_last: bool = False
     validate_every: int | None = Field(None, ge=1)
     patience: int = Field(0, ge=0)
     augmentation: Literal["default", "none"] = "default"

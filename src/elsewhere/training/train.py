@@ -21,6 +21,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 from elsewhere import methods, tasks
 from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods import Method
+from elsewhere.networks.layout import channels_last
 from elsewhere.training.context import FabricContext, Objective
 from elsewhere.training.log import close_loggers, make_loggers
 from elsewhere.training.loop import Loop
@@ -201,6 +202,8 @@ def _train(fabric: Fabric, job: _Job) -> Trained:
         )
     config, method = _build(job)
     method = method.to(fabric.device).train()
+    if settings.channels_last:
+        channels_last(method, development.dims)
     with_rates = list(method.optimizers(factory(settings)))
     remember_rates(with_rates)
     module, *optimizers = fabric.setup(Objective(method), *with_rates)

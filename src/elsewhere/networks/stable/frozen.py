@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
 from elsewhere.errors import SettingsError
+from elsewhere.networks.layout import channels_last
 from elsewhere.networks.stable.normalise import unit_norm
 from elsewhere.networks.stable.padding import cut_to, reflect_to
 from elsewhere.networks.stable.protocol import Extractor
@@ -57,9 +57,7 @@ class FrozenNetwork(Extractor):
                 raise SettingsError(f"extractor {name}: {key} must be one of {', '.join(allowed)}, found {word!r}")
         self.scaling, self.output, self.multiple, self.least = scaling, output, multiple, least
         if dims == 2:
-            for parameter in network.parameters():
-                if parameter.ndim == 4:
-                    parameter.data = parameter.data.to(memory_format=torch.channels_last)
+            channels_last(network, dims)
         self.network = network
         self.requires_grad_(False)
         self.train(False)
