@@ -11,7 +11,7 @@ Who is on which side is decided by a hash of the patient's name, so it is the sa
 study are development material: every choice is made on them. The second is opened once, when the choices are written
 down (docs/results.md). Its test patients are in neither of the others, with none of their sequences.
 
-Falling contrast: the darkest eighth of the range (air) stays dark; from there on, what was brighter is darker.
+Falling contrast: 0 stays dark, the brightest lies at an eighth of the range; from there on what was brighter is darker.
 
 The hippocampus acquisitions, each at strengths 0.25, 0.5, 0.75 and 1: `fold`, a contrast curve that turns falling at
 intensity 1 - strength of the range, so that 1 is inverted (a fade to the inverse would be undone by the normalisation);

@@ -276,20 +276,17 @@ def test_channels_last_is_how_weights_lie_and_not_what_they_are(
         card = throwaway.card("looking")
 
         def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:
-            wide = [p for p in self.parameters() if p.ndim == dims + 2 and p.shape[1] > 1 and p.shape[2] > 1]
-            assert wide
-            lies.append(all(p.stride(1) == 1 for p in wide))
+            of_convolutions = [p for p in self.parameters() if p.ndim == dims + 2]
+            assert any(p.shape[1] == 1 for p in of_convolutions)  # which could lie either way
+            lies.append(all(p.stride(1) == 1 and p.stride(-1) == p.shape[1] for p in of_convolutions))
             return super().loss(batch, context)
 
     monkeypatch.setattr(registry, "_METHODS", {**registry._METHODS, "looking": Looking})
-    found = {}
     for last in (False, True):
         lies.clear()
         development = FakeDevelopment(dims=dims, size=32 if dims == 2 else 16)
-        trained = run(tmp_path / str(last), "looking", development, channels_last=last, steps=5, validate_every=5)
+        run(tmp_path / str(last), "looking", development, channels_last=last, steps=5, validate_every=5)
         assert lies == [last] * 5
-        found[last] = weights(trained)
-    assert all(value.is_contiguous() for value in found[True].values())
     # Not the weights one by one: Adam makes steps of rounding errors where a bias has no say (before a norm).
     a, b = rows(tmp_path / "False", "validation", "loss"), rows(tmp_path / "True", "validation", "loss")
     assert [value for _, value in b] == pytest.approx([value for _, value in a], rel=1e-3)
