@@ -1,26 +1,22 @@
 """The curve over strength: how methods trained on the real T1 do on drawn acquisitions of other patients.
 
     elsewhere benchmark STUDIES/hippocampus ... --out BENCH      (the command is in docs/results.md)
-    python benchmarks/dropgen_strength.py BENCH [PICTURE.png]
+    python benchmarks/dropgen_strength.py BENCH [PAGE.html]
 
 Reads `cases.csv` of a finished benchmark of the study `hippocampus` of `benchmarks/dropgen_studies.py`, whose sites are
 called KIND-STRENGTH. Prints a Markdown table: Dice, mean over the classes, the patients and the seeds' models, with the
-95 % interval over patients for these models. The picture (Chromium must be on the path) has a panel for each kind; its
-first place, strength 0, is the unchanged T1 of the same patients.
+95 % interval over patients for these models. The page has a panel for each kind; its first place,
+strength 0, is the unchanged T1 of the same patients. `docs/picture.py` makes a picture of it.
 """
 
 from __future__ import annotations
 
-import shutil
-import subprocess
 import sys
-import tempfile
 from importlib.resources import files
 from pathlib import Path
 
 import pandas as pd
 from jinja2 import Template
-from PIL import Image
 
 from elsewhere.evidence.intervals import Interval, patient_interval
 from elsewhere.report.charts.places import Series, places
@@ -32,7 +28,6 @@ KINDS = {
     "all": "all three",
 }
 SAME = "same-0"
-SIZE = (1040, 760)
 
 
 def cells(bench: Path) -> dict[str, dict[str, Interval]]:
@@ -53,8 +48,8 @@ def strengths(sites: list[str], kind: str) -> list[str]:
     return sorted((site.rpartition("-")[2] for site in sites if site.rpartition("-")[0] == kind), key=float)
 
 
-def main(bench: Path, picture: Path | None) -> None:
-    """Print the table, draw the picture."""
+def main(bench: Path, page: Path | None) -> None:
+    """Print the table, write the page."""
     found = cells(bench)
     sites = sorted({site for of_method in found.values() for site in of_method})
     some = next(iter(found.values()))
@@ -72,34 +67,20 @@ def main(bench: Path, picture: Path | None) -> None:
             series.append(Series(method, colour, [(c.value, c.lo, c.hi) for c in row]))
         chart = places(series, title, ["0", *steps], up=(0.0, 1.0), under="strength", beside="Dice")
         panels.append(f"<figure><figcaption>{title}</figcaption>{chart}</figure>")
-    if picture is not None:
-        draw(panels, list(found), picture)
+    if page is not None:
+        write(panels, list(found), page)
 
 
-def draw(panels: list[str], methods: list[str], picture: Path) -> None:
+def write(panels: list[str], methods: list[str], page: Path) -> None:
     """Two panels a row, and a legend."""
-    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-    if browser is None:
-        sys.exit("dropgen_strength.py: no Chromium on the path")
     style = Template(files("elsewhere.report").joinpath("templates/report.css").read_text(encoding="utf-8")).render()
     own = """body{max-width:none;margin:0;padding:14px 20px;display:grid;grid-template-columns:1fr 1fr;gap:8px 26px}
     figure{margin:0} figcaption{font-weight:600} svg text{font-size:9px} p{grid-column:1/3;margin:0}
     p i{display:inline-block;width:22px;height:4px;margin:0 7px 4px 0} p span{margin-right:26px}"""
     legend = "".join(f'<span><i class="b{number % 8}"></i>{name}</span>' for number, name in enumerate(methods))
-    page = f"<!doctype html><style>{style}{own}</style><body><p>{legend}</p>{''.join(panels)}</body>"
-    with tempfile.TemporaryDirectory() as folder:
-        html, shot = Path(folder) / "page.html", Path(folder) / "shot.png"
-        html.write_text(page, encoding="utf-8")
-        flags = [
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--hide-scrollbars",
-            f"--window-size={SIZE[0]},{SIZE[1]}",
-        ]
-        subprocess.run([browser, *flags, f"--screenshot={shot}", html.as_uri()], check=True, capture_output=True)
-        Image.open(shot).convert("RGB").quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
-    print(f"\nwrote {picture} ({picture.stat().st_size // 1000} kB)")
+    body = f"<body><p>{legend}</p>{''.join(panels)}</body>"
+    page.write_text(f"<!doctype html><head><style>{style}{own}</style></head>{body}", encoding="utf-8")
+    print(f"\nwrote {page}")
 
 
 if __name__ == "__main__":

@@ -1,13 +1,17 @@
-"""Makes `img/report.png`, the picture of README and docs, from the report of a finished demo.
+"""Makes the pictures of README and docs from pages that commands write; Chromium must be on the path.
 
-    elsewhere demo --out demo && python docs/picture.py demo/benchmark
+    elsewhere demo --out demo && python docs/picture.py demo/benchmark/report.html docs/img/report.png --readme
+    python docs/picture.py ABLATION/report.html docs/img/ablation.png --section ablation
+    python docs/picture.py PAGE.html PICTURE.png
 
-Needs Chromium on the path. Only the layout is changed, so that a page fits a picture: three sections in two columns,
-the cases of the last site.
+A picture is of the whole page, without the empty rows under it; of one section of a report; or, for the README, of
+three sections in two columns, with the cases of the last site. Nothing but the layout is changed.
 """
 
 from __future__ import annotations
 
+import argparse
+import re
 import shutil
 import subprocess
 import sys
@@ -17,10 +21,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-OUT = Path(__file__).resolve().parent / "img" / "report.png"
-WIDTH, HEIGHT = 1500, 1480
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
-LAYOUT = """<style>
+README = """
 body { max-width: none !important; margin: 0 !important; padding: 18px 26px !important; }
 header, main { width: auto !important; max-width: none !important; }
 header * { max-width: none !important; }
@@ -30,7 +32,13 @@ main > section { margin: 0 !important; display: none !important; }
 #scores, #comparisons { display: block !important; grid-column: 1; }
 #examples { display: block !important; grid-column: 2; grid-row: 1 / span 2; }
 #examples > :not(h2, .caption):not(h3:last-of-type, h3:last-of-type ~ *) { display: none !important; }
-</style></head>"""
+"""
+SECTION = """
+body { margin: 0 !important; padding: 6px 20px !important; }
+header, nav, footer, main > * { display: none !important; }
+#%s { display: block !important; margin: 0 !important; border: 0 !important; }
+"""
+TALLEST = 6000
 
 
 def _indexed(picture: Image.Image) -> Image.Image:
@@ -39,29 +47,52 @@ def _indexed(picture: Image.Image) -> Image.Image:
     colours, counts = np.unique(pixels, axis=0, return_counts=True)
     common = colours[np.argsort(-counts)[:48]]
     coloured = pixels[np.ptp(pixels.astype(int), axis=1) > 24]
-    lines = Image.fromarray(coloured[None]).quantize(96).getpalette() or []
+    lines = Image.fromarray(coloured[None]).quantize(96).getpalette() or [] if len(coloured) else []
     greys = np.linspace(0, 255, 256 - len(common) - len(lines) // 3).round().astype(int).repeat(3)
     palette = Image.new("P", (1, 1))
     palette.putpalette([*common.ravel().tolist(), *lines, *greys.tolist()])
     return picture.quantize(palette=palette, dither=Image.Dither.NONE)
 
 
-def main(benchmark: Path) -> None:
-    """Take the picture of `benchmark/report.html`."""
+def _without_empty_end(picture: Image.Image, margin: int = 10) -> Image.Image:
+    """Cut below the last row that is not of one colour."""
+    pixels = np.asarray(picture)
+    drawn = np.flatnonzero((pixels != pixels[:, :1]).any(axis=(1, 2)))
+    if not len(drawn):
+        sys.exit("docs/picture.py: the picture is empty")
+    return picture.crop((0, 0, picture.width, min(int(drawn[-1]) + margin, picture.height)))
+
+
+def main(page: Path, out: Path, layout: str, width: int, height: int) -> None:
+    """Take the picture of a page."""
     browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
     if browser is None:
         sys.exit("docs/picture.py: no Chromium on the path; install it (Debian: apt-get install chromium)")
+    text = page.read_text(encoding="utf-8").replace('loading="lazy"', "")
+    if layout:
+        text = text.replace("</head>", f"<style>{layout}</style></head>", 1)
     with tempfile.TemporaryDirectory() as folder:
-        page, shot = Path(folder) / "page.html", Path(folder) / "shot.png"
-        text = (benchmark / "report.html").read_text(encoding="utf-8")
-        page.write_text(text.replace("</head>", LAYOUT, 1).replace('loading="lazy"', ""), encoding="utf-8")
-        size = f"--window-size={WIDTH},{HEIGHT}"
-        command = [browser, *FLAGS, size, f"--screenshot={shot}", page.as_uri()]
+        changed, shot = Path(folder) / "page.html", Path(folder) / "shot.png"
+        changed.write_text(text, encoding="utf-8")
+        command = [browser, *FLAGS, f"--window-size={width},{height}", f"--screenshot={shot}", changed.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
-        OUT.parent.mkdir(exist_ok=True)
-        _indexed(Image.open(shot).convert("RGB")).save(OUT, optimize=True)
-    print(f"wrote {OUT} ({OUT.stat().st_size // 1000} kB)")
+        out.parent.mkdir(exist_ok=True)
+        _indexed(_without_empty_end(Image.open(shot).convert("RGB"))).save(out, optimize=True)
+    print(f"wrote {out} ({out.stat().st_size // 1000} kB)")
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]))
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("page", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--width", type=int, default=1040)
+    which = parser.add_mutually_exclusive_group()
+    which.add_argument("--readme", action="store_true", help="the README's three sections in two columns")
+    which.add_argument("--section", help="the one section of a report with this id")
+    asked = parser.parse_args()
+    if asked.section and not re.search(rf'id="{re.escape(asked.section)}"', asked.page.read_text(encoding="utf-8")):
+        sys.exit(f"docs/picture.py: {asked.page} has no section {asked.section!r}")
+    if asked.readme:
+        main(asked.page, asked.out, README, 1500, 1480)
+    else:
+        main(asked.page, asked.out, SECTION % asked.section if asked.section else "", asked.width, TALLEST)
