@@ -112,6 +112,12 @@ def test_a_number_that_is_all_of_them_is_not_trained_again(study: Path, tmp_path
     assert list(read_curve(tmp_path)["patients"].unique()) == ["all"]
 
 
+def test_two_numbers_that_are_all_of_them_are_one(study: Path, tmp_path: Path) -> None:
+    said = run(study, tmp_path, methods=["erm"], patients=[2, 6, 60], held_out=["A"])
+    assert "60 training patients: there are no more than that, so it is the same as `6`" in said
+    assert [path.name for path in sorted(tmp_path.glob("patients-*"))] == ["patients-2", "patients-6"]
+
+
 def test_without_one_fold_there_is_no_mean(study: Path, tmp_path: Path) -> None:
     console = Console(file=io.StringIO(), width=200)
     question: dict[str, Any] = {"held_out": ["A", "B"], "steps": 1, "changes": tiny.SETTINGS, "work": b_fails}

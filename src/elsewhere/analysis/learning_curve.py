@@ -108,7 +108,8 @@ def run_learning_curve(
     for size in patients:
         if size not in needed:
             console.print(
-                f"{size} training patients: there are no more than that, so it is the same as `all`", highlight=False
+                f"{size} training patients: there are no more than that, so it is the same as `{_named(needed[-1])}`",
+                highlight=False,
             )
     patients, failed = needed, 0
     for number, size in enumerate(patients):
@@ -125,12 +126,15 @@ def run_learning_curve(
 
 
 def _that_differ(sizes: Sequence[int | None], study: Study, question: Mapping[str, Any]) -> list[int | None]:
-    """Those of `sizes` that are not "all" under another name, where "all" is among them."""
+    """Those of `sizes` that are not all patients under another name, of which one comes last."""
     seeds = question.get("seeds", 1)
     numbers = range(seeds) if isinstance(seeds, int) else seeds
     folds = plan_folds(study, question.get("held_out"))
     most = max((trained(study, fold, seed, None) for fold in folds for seed in numbers), default=0)
-    return [size for size in sizes if size is None or None not in sizes or size < most]
+    fewer = [size for size in sizes if size is not None and size < most]
+    if None in sizes:
+        return [*fewer, None]
+    return [*fewer, *sorted(size for size in sizes if size is not None and size >= most)[:1]]
 
 
 def folder_of(out: Path, size: int | None) -> Path:
