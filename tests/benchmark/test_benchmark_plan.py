@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 import tiny
+import torch
 from PIL import Image
 
 from elsewhere.benchmark import run_benchmark
@@ -13,7 +14,9 @@ from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.spec import RunSpec, slug
 from elsewhere.benchmark.variants import require_different
-from elsewhere.errors import SettingsError, StudyError
+from elsewhere.errors import ModelError, SettingsError, StudyError
+from elsewhere.networks.stable.ours import write_ours
+from elsewhere.networks.stable.unet import FeatureUNet
 from elsewhere.study.hashes import FileHashes
 from elsewhere.study.study import Study, open_study
 from elsewhere.training import Settings
@@ -256,16 +259,37 @@ def test_the_patch_of_the_study_is_looked_at_too(tmp_path: Path) -> None:
         planned(open_study(folder))
 
 
+@pytest.mark.parametrize(
+    ("changes", "error", "words"),
+    [
+        ({"extractor": "mnd"}, SettingsError, r"unknown extractor 'mnd' \(did you mean 'mind'\?\)"),
+        ({"extractor": "elsewhere-3d"}, SettingsError, "extractor elsewhere-3d is not for 2D"),
+        ({"weights": "junk.pth"}, SettingsError, "extractor mind: has no weights"),
+        ({"extractor": "elsewhere-2d", "weights": "junk.pth"}, ModelError, r"junk\.pth: .*"),
+        ({"extractor_options": {"radius": "wide"}}, SettingsError, "radius must be a whole number"),
+    ],
+)
+def test_what_a_method_cannot_build_is_said_before_anything_is_trained(
+    study: Study, tmp_path: Path, changes: dict[str, object], error: type[Exception], words: str
+) -> None:
+    (tmp_path / "junk.pth").write_text("hello")
+    options = {"dropgen": {k: str(tmp_path / str(v)) if k == "weights" else v for k, v in changes.items()}}
+    with pytest.raises(error, match=words):
+        planned(study, methods=["erm", "dropgen"], options=options)
+
+
 def test_a_file_that_an_option_names_is_its_content(study: Study, tmp_path: Path) -> None:
     def identity(name: str) -> str:
-        changes = {"methods": ["dropgen"], "seeds": [0], "held_out": ["A"]}
-        return planned(study, options={"dropgen": {"weights": str(tmp_path / name)}}, **changes)[0].identity
+        options = {"dropgen": {"extractor": "elsewhere-2d", "weights": str(tmp_path / name)}}
+        return planned(study, options=options, methods=["dropgen"], seeds=[0], held_out=["A"])[0].identity
 
-    (tmp_path / "a.safetensors").write_bytes(b"1")
-    (tmp_path / "b.safetensors").write_bytes(b"1")
+    for name, seed in (("a", 1), ("other", 2)):
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.manual_seed(seed)
+            network = FeatureUNet(2, 1, features=3, width=4, downs=1, norm="instance", upsampling="linear")
+        write_ours(tmp_path / f"{name}.safetensors", network)
+    shutil.copy(tmp_path / "a.safetensors", tmp_path / "b.safetensors")
     first = identity("a.safetensors")
-    assert identity("b.safetensors") == first
-    (tmp_path / "a.safetensors").write_bytes(b"2")
-    assert identity("a.safetensors") != first
+    assert identity("b.safetensors") == first != identity("other.safetensors")
     with pytest.raises(SettingsError, match=r"option dropgen.weights: there is no file .*c\.safetensors"):
         identity("c.safetensors")

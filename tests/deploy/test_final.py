@@ -348,9 +348,10 @@ def test_a_folder_of_somebody_s_own_is_not_taken_for_the_work_s(studies: Path, t
     mine = tmp_path / "MODEL.part"
     mine.mkdir()
     (mine / "thesis.txt").write_text("years of work")
-    for changes in ((), ("patch_size=1000000",)):  # whether the training would go well or not
-        with pytest.raises(RunError, match=r"MODEL\.part: is there already and holds thesis\.txt"):
-            make(studies / "discs", tmp_path / "MODEL", *changes)
+    with pytest.raises(RunError, match=r"MODEL\.part: is there already and holds thesis\.txt"):
+        make(studies / "discs", tmp_path / "MODEL")
+    with pytest.raises(SettingsError, match="patch_size"):
+        make(studies / "discs", tmp_path / "MODEL", "patch_size=1000000")
     assert [path.name for path in mine.iterdir()] == ["thesis.txt"]
     assert not (tmp_path / "MODEL").exists()
 

@@ -99,6 +99,14 @@ def test_a_probability_out_of_range_is_named(p: float) -> None:
         ChannelDropout(p)
 
 
+def test_a_scale_or_a_number_of_channels_that_is_none_is_named() -> None:
+    for scale in (0.0, -1.0, float("nan"), float("inf")):
+        with pytest.raises(SettingsError, match="scale must be a finite number above 0"):
+            StableFeatures(stable.build("mind", 2), scale=scale)
+    with pytest.raises(SettingsError, match="first must be a number of channels, 0 or more, found -1"):
+        ChannelDropout(0.5, first=-1, p_first=0.2)
+
+
 def test_the_extractor_is_not_trained(tmp_path: Path) -> None:
     method = make(extractor="elsewhere-2d", weights=str(_weights(tmp_path)))
     method.train()

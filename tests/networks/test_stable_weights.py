@@ -174,17 +174,21 @@ class Evil:
 def test_a_file_that_is_none_or_runs_code(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     torch.save({"model.0.weight": Evil()}, "evil.pth")
-    with pytest.raises(ModelError, match=r"evil.pth: cannot be read \(Weights only load failed"):
+    with pytest.raises(ModelError, match=r"evil.pth: damaged, or holds more than tensors .* could run code"):
         build("anatomix", 3, weights="evil.pth")
     assert not Path("evil-was-here").exists()
     Path("cut.pth").write_bytes(b"PK\x03\x04 cut")
     Path("cut.safetensors").write_bytes(b"\x08\x00")
+    Path("words.pth").write_text("hello")
+    Path("bracket.pth").write_text("(hi")
     Path("page.html").write_text("404")
     Path("empty.pth").touch()
     for name, words in [
         ("cut.pth", "cannot be read"),
         ("cut.safetensors", "cannot be read"),
         ("empty.pth", "cannot be read"),
+        ("words.pth", "cannot be read"),
+        ("bracket.pth", "cannot be read"),
         ("page.html", "ends in '.html'"),
         ("none.pth", "there is no such file"),
     ]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import logging
 
 import pytest
 import torch
@@ -97,6 +98,8 @@ class Again(nn.Module):
         seen = self.first(image)
         if self.how == "joined":
             return self.last(torch.cat([seen, image], dim=1))
+        if self.how == "repeated":
+            return self.last(seen + image.repeat(1, 3, 1, 1))  # three channels and fifteen cannot be added
         return self.last(seen) + image  # one channel and five make five
 
 
@@ -104,13 +107,19 @@ class Again(nn.Module):
     ("network", "sentence"),
     [
         (Again("joined"), r"taken in more places than first: cannot widen it \(.*channels"),
+        (Again("repeated"), r"taken in more places than first: cannot widen it"),
         (Again("added"), r"taken in more places than first: .*\(1, 5, 64, 64\) instead of \(1, 1, 64, 64\)"),
         (nn.Sequential(nn.BatchNorm2d(1, affine=False), nn.Conv2d(1, 2, 3)), "taken in more places than 1"),
     ],
 )
-def test_an_image_that_is_needed_elsewhere_too_is_said(network: nn.Module, sentence: str) -> None:
+def test_an_image_that_is_needed_elsewhere_too_is_said(
+    network: nn.Module, sentence: str, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # To where the test sees them: torch's loggers keep theirs.
+    monkeypatch.setattr(logging.getLogger("torch._subclasses.fake_tensor"), "handlers", [caplog.handler])
     with pytest.raises(SettingsError, match=sentence):
         widen(network, 4, 2)
+    assert not caplog.records  # torch's tracebacks
 
 
 def test_input_channels_are_those_of_the_first_convolution() -> None:

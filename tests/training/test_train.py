@@ -7,6 +7,7 @@ import random
 import sys
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from torch import Tensor, nn
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.files import folder_lock
 from elsewhere.methods import Batch, Context, Method, registry
-from elsewhere.training import Progress, Settings, Trained, load_model, train
+from elsewhere.training import Progress, Settings, Trained, bfloat16, load_model, train
 from elsewhere.training.loop import Loop
 from elsewhere.training.validation import Validation
 
@@ -103,6 +104,22 @@ def test_classification_trains(tmp_path: Path) -> None:
     trained = run(tmp_path, "erm", development, network="resnet18", network_options={}, steps=2, validate_every=2)
     assert 0 <= trained.scores[0][1] <= 1
     assert load_model(trained.models["last"])(torch.zeros(1, 1, 32, 32)).shape == (1, 2)
+
+
+def test_a_device_whose_bfloat16_convolutions_are_wrong_trains_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def wrong(image: Tensor, kernel: Tensor, padding: int) -> Tensor:
+        found = torch.nn.functional.conv3d(image, kernel, padding=padding)
+        return found * 1.1 if image.dtype == torch.bfloat16 else found
+
+    development = FakeDevelopment(dims=3, size=20, n=3, n_validation=1)
+    assert run(tmp_path / "right", "erm", development, steps=1, precision="bf16-mixed").steps == 1
+    monkeypatch.setattr(bfloat16, "functional", SimpleNamespace(conv3d=wrong))
+    with pytest.raises(RunError, match=r"its bfloat16 3D convolutions are wrong by 0\.1\d? .* use precision=32-true"):
+        run(tmp_path / "wrong", "erm", development, steps=1, precision="bf16-mixed")
+    assert not (tmp_path / "wrong/model").exists()
+    assert run(tmp_path / "float32", "erm", development, steps=1).steps == 1
 
 
 def test_3d_segmentation_trains(tmp_path: Path) -> None:

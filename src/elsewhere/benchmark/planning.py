@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch
-
-from elsewhere import __version__, networks
+from elsewhere import __version__
 from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.benchmark.variants import options_of, read_methods, require_different, require_used
@@ -19,6 +16,7 @@ from elsewhere.methods.own_code import OwnCode
 from elsewhere.study.case import Fold
 from elsewhere.study.preprocessing import per_axis
 from elsewhere.study.splits import plan_folds
+from elsewhere.training.rehearsal import rehearse
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -79,6 +77,7 @@ def plan(
         SettingsError: an unknown selection rule, a method named twice, a label that cannot be one, options for a method
             that is not run; a network that there is not or that is for another task, or an option that it does not
             have; options that make no sense; an import path without `trust`; fewer than one patient.
+        ModelError: weights that a method cannot use.
         StudyError: an unknown site.
     """
     named = read_methods(methods)
@@ -94,7 +93,7 @@ def plan(
     seeds = list(seeds)
     settings = settings.resolved(study.task, study.dims)
     _check_grid(settings, study)
-    _check_network(settings, study)
+    rehearse(settings, study, [(method, options_of(label, method, options)) for label, method in named.items()])
     shared: dict[str, Any] = {
         "study": str(path.resolve() if path is not None else study.root),
         "site_column": site_column,
@@ -179,54 +178,3 @@ def _check_grid(settings: Settings, study: Study) -> None:
             f"flip_axes={settings.flip_axes}: {study.dims}D images have no axis {wrong[0]}; wanted some of "
             f"{list(range(study.dims))}"
         )
-
-
-def _check_network(settings: Settings, study: Study) -> None:
-    """Say it now: otherwise every run would fail with the same sentence."""
-    name, options = str(settings.network), settings.network_options
-    entry = networks.get(name)
-    if study.task not in entry.kinds or study.dims not in entry.dims:
-        fit = ", ".join(networks.names(study.task, study.dims))
-        raise SettingsError(f"network {name} is not for {study.task} in {study.dims}D; wanted one of: {fit}")
-    networks.resolve(name, options)
-    asked = settings.patch_size if settings.patch_size is not None else study.config.patch_size
-    patch = per_axis("patch_size", asked, study.dims)
-    _check_patch(name, options, patch, settings, study)
-    # Built without memory: says what its own checks have to say, such as a normalisation that there is not.
-    with contextlib.suppress(RuntimeError), torch.device("meta"):
-        networks.build(
-            name,
-            dims=study.dims,
-            in_channels=1,
-            out_channels=len(study.classes),
-            kind=study.task,
-            patch_size=patch,
-            spacing=_spacing(settings, study),
-            **options,
-        )
-
-
-def _check_patch(
-    name: str, options: Mapping[str, Any], patch: tuple[int, ...] | None, settings: Settings, study: Study
-) -> None:
-    """A patch that is asked for must fit the network's halvings, which may depend on a spacing only the images tell."""
-    if patch is None:
-        return
-    known = _spacing(settings, study)
-    coarse = [tuple(100.0 if i == axis else 1.0 for i in range(study.dims)) for axis in range(study.dims)]
-    multiples = [
-        networks.multiple_of(name, options, study.dims, patch_size=patch, spacing=spacing)
-        for spacing in ([known] if known is not None else [None, *coarse])
-    ]
-    if all(any(n % m for n, m in zip(patch, multiple, strict=True)) for multiple in multiples):
-        raise SettingsError(
-            f"patch_size={list(patch)} does not fit network {name}; each must be a multiple of {list(multiples[0])}"
-        )
-
-
-def _spacing(settings: Settings, study: Study) -> tuple[float, ...] | None:
-    """What images will be resampled to, where somebody said so (`study.preprocessing.decide` has the order)."""
-    if settings.size is not None:
-        return None
-    asked = settings.spacing if settings.spacing is not None else study.config.spacing
-    return per_axis("spacing", asked, study.dims)

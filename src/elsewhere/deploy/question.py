@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from elsewhere import methods, networks
+from elsewhere import methods
 from elsewhere.deploy.found import found_elsewhere
 from elsewhere.errors import SettingsError
 from elsewhere.methods.own_code import OwnCode
@@ -16,6 +16,7 @@ from elsewhere.study.cache import Cache
 from elsewhere.study.study import open_study
 from elsewhere.training import Settings
 from elsewhere.training.log import require_loggers
+from elsewhere.training.rehearsal import rehearse
 from elsewhere.training.train import NOT_PART_OF_THE_RESULT, require_machine
 
 if TYPE_CHECKING:
@@ -132,7 +133,7 @@ def ask(
     own = {**card.defaults, **options.get(method, {})}
     methods.get(method).check(own)
     OwnCode.of(settings.network, method, own).allow(trust)
-    _check_network(settings, opened)
+    rehearse(settings, opened, [(method, own)])
     found = None
     if benchmark is not None:
         plain = settings.model_dump(mode="json")
@@ -154,13 +155,3 @@ def _flat(question: Mapping[str, Any]) -> dict[str, Any]:
     own = {f"{question.get('method')}.{key}": value for key, value in question.get("options", {}).items()}
     rest = {key: value for key, value in question.items() if key not in ("options", "settings")}
     return {**question.get("settings", {}), **own, **rest}
-
-
-def _check_network(settings: Settings, study: Study) -> None:
-    """Say it now, not when all images have been read."""
-    name = str(settings.network)
-    entry = networks.get(name)
-    if study.task not in entry.kinds or study.dims not in entry.dims:
-        fit = ", ".join(networks.names(study.task, study.dims))
-        raise SettingsError(f"network {name} is not for {study.task} in {study.dims}D; wanted one of: {fit}")
-    networks.resolve(name, settings.network_options)

@@ -30,6 +30,9 @@ class StableFeatures(nn.Module):
             paper's code), "voxel" (unit length of each voxel's features) or "none".
         image: whether the image's own channels are there; without them features alone remain.
         scale: features are multiplied by this.
+
+    Raises:
+        SettingsError: another word for `norm`, or a scale that is no finite number above 0.
     """
 
     extractor: stable.Extractor
@@ -38,6 +41,8 @@ class StableFeatures(nn.Module):
         self, extractor: stable.Extractor, norm: str = "instance", image: bool = True, scale: float = 1.0
     ) -> None:
         super().__init__()
+        if not 0 < scale < math.inf:
+            raise SettingsError(f"stable features: scale must be a finite number above 0, found {scale}")
         self.extractor = extractor
         self.norm = stable.feature_norm(norm, extractor.features)
         self.image = image
@@ -61,8 +66,10 @@ class ChannelDropout(nn.Module):
         first: channels at the front that have a probability of their own, the image's.
         p_first: theirs; None: `p`.
 
+    Where all channels of a case are dropped at once, with probability p ** C, that case trains on zeros.
+
     Raises:
-        SettingsError: a probability outside [0, 1).
+        SettingsError: a probability outside [0, 1), or a number of channels below 0.
     """
 
     def __init__(self, p: float = 0.75, first: int = 0, p_first: float | None = None) -> None:
@@ -70,6 +77,8 @@ class ChannelDropout(nn.Module):
         for name, value in (("p", p), ("p_first", p_first)):
             if value is not None and not 0 <= value < 1:
                 raise SettingsError(f"dropout of channels: {name} must be at least 0 and below 1, found {value}")
+        if first < 0:
+            raise SettingsError(f"dropout of channels: first must be a number of channels, 0 or more, found {first}")
         self.p, self.first, self.p_first = p, first, p_first
 
     def forward(self, channels: Tensor, generator: torch.Generator | None = None) -> Tensor:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import logging
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from typing import Any
 
 import torch
@@ -111,7 +112,7 @@ def _shapes(network: nn.Module, image: tuple[int, ...], seen: _Seen | None = Non
     training = {module: module.training for module in network.modules()}
     try:
         network.eval()  # batch normalisation of one value a channel is refused in training mode
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), seen or nullcontext():
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _quiet(), seen or nullcontext():
             given = torch.empty(image)
             if seen is not None:
                 seen.mark(given)
@@ -120,6 +121,17 @@ def _shapes(network: nn.Module, image: tuple[int, ...], seen: _Seen | None = Non
     finally:
         for module, mode in training.items():
             module.training = mode
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Without the tracebacks that torch logs of an operation that fails on fake tensors: what it raises says it."""
+    log = logging.getLogger("torch._subclasses.fake_tensor")
+    before, log.disabled = log.disabled, True
+    try:
+        yield
+    finally:
+        log.disabled = before
 
 
 CONVOLUTIONS = {torch.conv1d, torch.conv2d, torch.conv3d, *(getattr(nn.functional, f"conv{d}d") for d in (1, 2, 3))}

@@ -22,6 +22,7 @@ from elsewhere import methods, tasks
 from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods import Method
 from elsewhere.networks.layout import channels_last
+from elsewhere.training.bfloat16 import check_bfloat16
 from elsewhere.training.context import FabricContext, Objective
 from elsewhere.training.log import close_loggers, make_loggers
 from elsewhere.training.loop import Loop
@@ -200,6 +201,8 @@ def _train(fabric: Fabric, job: _Job) -> Trained:
             f"batch_size={batch_size} cannot be shared by {fabric.world_size} processes in {settings.accumulate} "
             f"parts; wanted a multiple of {fabric.world_size * settings.accumulate}"
         )
+    if settings.precision == "bf16-mixed":
+        check_bfloat16(fabric.device, development.dims)
     config, method = _build(job)
     method = method.to(fabric.device).train()
     if settings.channels_last:

@@ -1,14 +1,11 @@
-"""Where a pretraining runs, and whether that device can be trusted with bfloat16."""
+"""Where a pretraining runs."""
 
 from __future__ import annotations
 
 import torch
-from torch.nn import functional
 
-from elsewhere.errors import RunError, SettingsError
-
-WORST = 0.03
-"""Largest error of a bfloat16 convolution, as a fraction of the largest value; bfloat16 has 8 bits, about 0.004."""
+from elsewhere.errors import SettingsError
+from elsewhere.training.bfloat16 import check_bfloat16
 
 
 def choose_device(name: str, precision: str, dims: int) -> torch.device:
@@ -26,31 +23,3 @@ def choose_device(name: str, precision: str, dims: int) -> torch.device:
     if precision == "bf16-mixed":
         check_bfloat16(device, dims)
     return device
-
-
-def check_bfloat16(device: torch.device, dims: int) -> None:
-    """Compare a bfloat16 convolution with float32: some releases of cuDNN give wrong 3D ones (pytorch#163539).
-
-    Raises:
-        RunError: they differ by more than rounding.
-    """
-    generator = torch.Generator().manual_seed(0)
-    image = torch.randn(2, 32, *(16,) * dims, generator=generator).to(device, torch.bfloat16)
-    kernel = torch.randn(32, 32, *(3,) * dims, generator=generator).to(device, torch.bfloat16)
-    convolve = functional.conv2d if dims == 2 else functional.conv3d
-    found = convolve(image, kernel, padding=1).float().cpu()
-    right = convolve(image.float().cpu(), kernel.float().cpu(), padding=1)
-    error = float((found - right).abs().max() / right.abs().max())
-    if not error <= WORST:
-        raise RunError(
-            f"{describe_device(device)}: its bfloat16 {dims}D convolutions are wrong by {error:.2g} of the largest "
-            f"value (torch {torch.__version__}, CUDA {torch.version.cuda}); use precision=32-true, or "
-            "another torch"
-        )
-
-
-def describe_device(device: torch.device) -> str:
-    """In words."""
-    if device.type == "cuda":
-        return torch.cuda.get_device_name(device)
-    return f"CPU, {torch.get_num_threads()} threads"

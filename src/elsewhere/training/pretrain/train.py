@@ -13,8 +13,9 @@ from elsewhere import __version__
 from elsewhere.errors import SettingsError
 from elsewhere.files import folder_lock, write_text
 from elsewhere.networks.stable import build, write_ours
+from elsewhere.training.bfloat16 import describe_device
 from elsewhere.training.pretrain.card import Facts, card
-from elsewhere.training.pretrain.device import choose_device, describe_device
+from elsewhere.training.pretrain.device import choose_device
 from elsewhere.training.pretrain.label_maps import CutMaps, digest, read_label_maps
 from elsewhere.training.pretrain.loop import SCALING, PretrainLoop
 from elsewhere.training.pretrain.retrieval import POINTS
