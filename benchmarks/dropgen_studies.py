@@ -1,4 +1,4 @@
-"""Writes the three studies on which DropGen was developed and judged, from the real data beside the project.
+"""Writes the studies on which DropGen was developed and judged, from the real data beside the project.
 
     python benchmarks/dropgen_studies.py ../shared/data STUDIES
 
@@ -6,10 +6,13 @@
                       contrast; none of them is a test patient below
     lgg-sequences     tcga-lgg, trained on `pre` and `post`, tested on `flair`; a third of each hospital's patients test
     hippocampus       T1 of 60 patients to train on; of the 40 others the T1 and versions of it under drawn acquisitions
+    hippocampus-16    the same images: of the test patients the first 16 by name, of the drawn sites five
+    hippocampus-slices
+                      2D: of each patient the coronal slice with most of the structure, for `elsewhere stability`
 
-Who is on which side is decided by a hash of the patient's name, so it is the same everywhere. The first and the third
-study are development material: every choice is made on them. The second is opened once, when the choices are written
-down (docs/results.md). Its test patients are in neither of the others, with none of their sequences.
+Who is on which side is decided by a hash of the patient's name, so it is the same everywhere. All but
+the second are development material: every choice is made on them. The second is opened once, when the choices are
+written down (docs/results.md). Its test patients are in none of the others, with none of their sequences.
 
 Falling contrast: 0 stays dark, the brightest lies at an eighth of the range; from there on what was brighter is darker.
 
@@ -36,6 +39,9 @@ from torch import Tensor
 from elsewhere.acquisition import bias_field, curve, gaussian_blur
 
 STRENGTHS = (0.25, 0.5, 0.75, 1.0)
+FEW = ["all-1.0", "bias-1.0", "blur-1.0", "fold-0.5", "fold-1.0", "same-0"]
+"""Sites of `hippocampus-16`."""
+
 KNOTS = 9
 FALLING = torch.cat([torch.tensor([0.0]), torch.linspace(1, 0, KNOTS - 1)])[None]
 
@@ -155,6 +161,26 @@ def hippocampus(source: Path, out: Path) -> None:
     declared = {"name": "hippocampus", "classes": classes, "roles": {"train": ["t1"], "test": sorted(sites)}}
     write(folder, chosen, declared)
 
+    people = sorted(test)[:16]
+    few = [row for row in chosen if row["site"] == "t1" or (row["site"] in FEW and row["patient"] in people)]
+    there = [{**row, "image": str((folder / row["image"]).resolve())} for row in few]  # T1 has a whole path already
+    roles = {"train": ["t1"], "test": FEW}
+    write(out / "hippocampus-16", there, {**declared, "name": "hippocampus-16", "roles": roles})
+
+
+def slices(source: Path, out: Path) -> None:
+    """One slice of each volume, across the second axis, as a 2D image with pixels of 1 mm."""
+    with (source / "manifest.csv").open(newline="", encoding="utf-8") as file:
+        rows = list(csv.DictReader(file))
+    for row in rows:
+        image, label = (np.asarray(nib.load(source / row[key]).dataobj) for key in ("image", "label"))
+        most = int((label > 0).sum((0, 2)).argmax())
+        for key, voxels in (("image", image), ("label", label.astype(np.uint8))):
+            path = out / "hippocampus-slices" / row[key]
+            path.parent.mkdir(parents=True, exist_ok=True)
+            nib.save(nib.Nifti1Image(voxels[:, most, :, None], np.eye(4)), path)
+    write(out / "hippocampus-slices", rows, {"name": "hippocampus-slices"})
+
 
 def write(folder: Path, rows: list[dict[str, str]], declared: dict[str, object]) -> None:
     """manifest.csv and study.yaml."""
@@ -176,3 +202,4 @@ if __name__ == "__main__":
     data = args.data.resolve()
     lgg(data / "tcga-lgg", args.out)
     hippocampus(data / "hippocampus", args.out)
+    slices(data / "hippocampus", args.out)
