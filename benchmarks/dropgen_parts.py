@@ -5,7 +5,8 @@
 The sizes of `dropgen.py`: an image of 64^3, 16 features, a first layer to 20 filters, anatomix's layout as extractor.
 
 - First layer on kept channels: with p = 0.75 about 4 of 17 channels are kept. Layer and gradient of its weights on
-  these channels alone, gathered, beside the same on all channels, the dropped ones multiplied by 0.
+  these channels alone, gathered, beside the same on all channels, the dropped ones multiplied by 0. Each case keeps
+  channels of its own, so gathering takes a batch apart; this is a batch of one.
 - Extractor in bfloat16: its forward pass under autocast, beside float32.
 - Extractor channels last: its forward pass with weights and image in `channels_last_3d`, beside contiguous ones.
 """

@@ -5,7 +5,7 @@
     python docs/picture.py PAGE.html PICTURE.png
 
 A picture is of the whole page, without the empty rows under it; of one section of a report; or, for the README, of
-three sections in two columns, with the cases of the last site. Nothing but the layout is changed.
+three sections in two columns, with the cases of the last site, cut at its height. Nothing but the layout is changed.
 """
 
 from __future__ import annotations
@@ -76,8 +76,11 @@ def main(page: Path, out: Path, layout: str, width: int, height: int) -> None:
         changed.write_text(text, encoding="utf-8")
         command = [browser, *FLAGS, f"--window-size={width},{height}", f"--screenshot={shot}", changed.as_uri()]
         subprocess.run(command, check=True, capture_output=True)
-        out.parent.mkdir(exist_ok=True)
-        _indexed(_without_empty_end(Image.open(shot).convert("RGB"))).save(out, optimize=True)
+        out.parent.mkdir(parents=True, exist_ok=True)
+        picture = _without_empty_end(Image.open(shot).convert("RGB"))
+        if picture.height >= TALLEST:
+            sys.exit(f"docs/picture.py: {page} is taller than {TALLEST} pixels; give a --section, or a larger --width")
+        _indexed(picture).save(out, optimize=True)
     print(f"wrote {out} ({out.stat().st_size // 1000} kB)")
 
 
@@ -85,7 +88,7 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("page", type=Path)
     parser.add_argument("out", type=Path)
-    parser.add_argument("--width", type=int, default=1040)
+    parser.add_argument("--width", type=int, default=1040, help="pixels; the README's is fixed")
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--readme", action="store_true", help="the README's three sections in two columns")
     which.add_argument("--section", help="the one section of a report with this id")

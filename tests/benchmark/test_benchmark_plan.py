@@ -1,7 +1,10 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -276,6 +279,44 @@ def test_what_a_method_cannot_build_is_said_before_anything_is_trained(
     options = {"dropgen": {k: str(tmp_path / str(v)) if k == "weights" else v for k, v in changes.items()}}
     with pytest.raises(error, match=words):
         planned(study, methods=["erm", "dropgen"], options=options)
+
+
+def test_planning_leaves_the_random_state_as_it_was(study: Study) -> None:
+    before = torch.get_rng_state()
+    planned(study, methods=["erm", "dropgen"])
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+FORKED = """
+import sys, torch
+from elsewhere.methods import card
+from elsewhere.study import open_study
+from elsewhere.training import Settings
+from elsewhere.training.rehearsal import rehearse
+import multiprocessing
+
+def work():
+    torch.isfinite(torch.randn(5_000_000)).all()
+
+torch.set_num_threads(2)
+study = open_study(sys.argv[1])
+settings = Settings(steps=1).resolved(study.task, study.dims)
+rehearse(settings, study, [("dropgen", {**card("dropgen").defaults, "extractor": "elsewhere-2d"})])
+assert torch.get_num_threads() == 2
+child = multiprocessing.get_context("fork").Process(target=work)
+child.start()
+child.join(60)
+ended = child.exitcode
+child.kill()
+sys.exit(0 if ended == 0 else 1)
+"""
+
+
+def test_a_process_that_is_forked_after_planning_does_not_hang(study: Study) -> None:
+    """As those of `devices=2` on a CPU are."""
+    environment = {key: value for key, value in os.environ.items() if not key.startswith(("OMP_", "MKL_"))}
+    done = subprocess.run([sys.executable, "-c", FORKED, str(study.root)], env=environment, timeout=240)
+    assert done.returncode == 0
 
 
 def test_a_file_that_an_option_names_is_its_content(study: Study, tmp_path: Path) -> None:

@@ -15,11 +15,14 @@ import tiny
 import work
 from bench import THREE, Bench
 
+from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.spec import RunSpec
 from elsewhere.benchmark.trusting import Trusting, trusting
 from elsewhere.errors import ElsewhereError, SettingsError
 from elsewhere.methods import own_code
 from elsewhere.methods.own_code import OwnCode
+from elsewhere.study import open_study
+from elsewhere.training import Settings
 
 CODE = """
 import torch
@@ -29,6 +32,11 @@ class Net(nn.Sequential):
     def __init__(self, dims, in_channels, out_channels):
         first = nn.Conv2d(in_channels, 4, 3, padding=1)
         super().__init__(first, nn.ReLU(), nn.Conv2d(4, out_channels, 1))
+
+class Colours(Net):
+    def __init__(self, dims, in_channels, out_channels, patch_size):
+        assert in_channels == 3 and len(patch_size) == dims  # what only the images tell
+        super().__init__(dims, in_channels, out_channels)
 
 class Edges(nn.Module):
     def forward(self, image):
@@ -54,6 +62,13 @@ def forget(module: ModuleType) -> None:
     importlib.invalidate_caches()
     sys.modules.pop("bench_mine", None)
     module._IMPORTED.clear()  # type: ignore[attr-defined]
+
+
+def test_a_network_that_needs_what_only_images_tell_is_not_refused_before(mine: Path, tmp_path: Path) -> None:
+    study = open_study(tiny.segmentation(tmp_path / "study", THREE))
+    settings = Settings.make({"network": "bench_mine:Colours"})
+    specs = plan(study, ["erm"], [0], ["A"], settings, {}, ["source-val"], False, trust=True)
+    assert [spec.settings["network"] for spec in specs] == ["bench_mine:Colours"]
 
 
 def test_nothing_is_imported_without_trust(bench: Bench, mine: Path, tmp_path: Path) -> None:

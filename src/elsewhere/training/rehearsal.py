@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
+
+import torch
 
 from elsewhere import methods, networks, tasks
 from elsewhere.errors import SettingsError
@@ -17,9 +20,11 @@ if TYPE_CHECKING:
 
 
 def rehearse(settings: Settings, study: Study, chosen: Iterable[tuple[str, Mapping[str, Any]]]) -> None:
-    """Build the network for an image of one channel, and each method around it; nothing is kept.
+    """Build the network, and each method around it; nothing is kept, and torch's random state is as it was.
 
-    Reads the files that options name, such as an extractor's weights. Import paths must have been trusted.
+    Reads the files that options name, such as an extractor's weights. Import paths must have been trusted. What only
+    the images tell (the channels of a colour file, patch and spacing where nobody gave them) is not known here: a
+    network by import path that cannot be built is left to the training.
 
     Args:
         settings: resolved.
@@ -41,20 +46,37 @@ def rehearse(settings: Settings, study: Study, chosen: Iterable[tuple[str, Mappi
     patch = per_axis("patch_size", asked, study.dims)
     _check_patch(name, options, patch, settings, study)
     task = tasks.create(study.task, study.dims, tuple(study.classes))
-    for method, own in chosen:
-        with pretrained.layout_only():  # of the network: weights of its own would be downloaded
-            network = networks.build(
-                name,
-                dims=study.dims,
-                in_channels=1,
-                out_channels=task.n_outputs,
-                kind=study.task,
-                patch_size=patch,
-                spacing=_spacing(settings, study),
-                **options,
-            )
-        with own_state(0):
-            methods.create(method, network, task, n_sites=max(len(study.sites) - 1, 1), **own)
+    with _one_thread():
+        for method, own in chosen:
+            try:
+                with pretrained.layout_only():  # of the network: weights of its own would be downloaded
+                    network = networks.build(
+                        name,
+                        dims=study.dims,
+                        in_channels=len(study.channels),
+                        out_channels=task.n_outputs,
+                        kind=study.task,
+                        patch_size=patch,
+                        spacing=_spacing(settings, study),
+                        **options,
+                    )
+            except Exception:
+                if entry.any_options:
+                    return
+                raise
+            with own_state(0):  # as many sites as there can be
+                methods.create(method, network, task, n_sites=len(study.sites), **own)
+
+
+@contextmanager
+def _one_thread() -> Iterator[None]:
+    """A process that is forked afterwards hangs in its first parallel loop where this one has already made threads."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _check_patch(

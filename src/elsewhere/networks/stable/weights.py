@@ -39,14 +39,19 @@ def read_weights(path: Path | str) -> dict[str, Tensor]:
             found: Any = safetensors.torch.load_file(path)
         else:
             found = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:  # torch's own words go on to advise weights_only=False
+    except MemoryError:
+        raise
+    except Exception as error:  # a file of anything else: what an unpickler meets there raises what it will
+        if not isinstance(error, pickle.UnpicklingError) and "weights_only" not in str(error):
+            reason = str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
+            raise ModelError(
+                f"weights {path}: cannot be read ({reason[:200]}); copy or download the file again"
+            ) from error
+        # Torch's own words go on to advise weights_only=False.
         raise ModelError(
             f"weights {path}: damaged, or holds more than tensors and plain values, which could run code and is not "
             "read; wanted a state dict alone, saved with torch.save(network.state_dict(), FILE)"
         ) from error
-    except Exception as error:  # a file of anything else: what an unpickler meets there raises what it will
-        reason = str(error).splitlines()[0].rstrip(". ") if str(error) else type(error).__name__
-        raise ModelError(f"weights {path}: cannot be read ({reason[:200]}); copy or download the file again") from error
     if not isinstance(found, dict) or not found or not all(isinstance(value, Tensor) for value in found.values()):
         kind = f"a dict with {next(iter(found))!r}" if isinstance(found, dict) and found else type(found).__name__
         raise ModelError(f"weights {path}: wanted a state dict (names to tensors), found {kind}")
