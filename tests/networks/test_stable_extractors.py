@@ -166,6 +166,31 @@ def test_memory_layout_changes_no_feature() -> None:
     torch.testing.assert_close(extractor(image), wanted, rtol=1e-4, atol=1e-5)
 
 
+def layers(extractor: Extractor) -> list[nn.Conv3d]:
+    """Whose layout can be told: those of more than one channel."""
+    found = [module for module in extractor.modules() if isinstance(module, nn.Conv3d) and module.in_channels > 1]
+    assert found
+    return found
+
+
+def last(layer: nn.Conv3d) -> bool:
+    return layer.weight.is_contiguous(memory_format=torch.channels_last_3d)
+
+
+def test_anatomix_lies_channels_last_and_says_the_same() -> None:
+    extractor, image = build("anatomix", 3, load=False), images(1, 1, 32, 32, 32)
+    assert all(last(layer) for layer in layers(extractor))
+    found, named = extractor(image), extractor.weights_hash
+    extractor.to(memory_format=torch.contiguous_format)
+    assert not any(last(layer) for layer in layers(extractor))
+    torch.testing.assert_close(extractor(image), found, rtol=1e-3, atol=1e-5)
+    assert extractor.weights_hash == named
+
+
+def test_a_layout_with_instance_norm_stays_as_it_is() -> None:
+    assert not any(last(layer) for layer in layers(build("anatomix-dev", 3, load=False)))
+
+
 def test_a_network_of_half_precision_takes_any_image() -> None:
     extractor = unet(2).to(torch.bfloat16)
     assert extractor(images(1, 1, 8, 8)).dtype == torch.float32

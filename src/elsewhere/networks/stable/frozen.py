@@ -21,8 +21,8 @@ class FrozenNetwork(Extractor):
     """A network of one channel in, frozen: scaled intensities, any size, features of the image's size.
 
     Runs under autocast where the caller does; its features come back in the dtype of the image all the same. In 2D its
-    weights lie in memory with the channels last, which took a quarter less time on a CPU; in 3D it made no difference
-    there, so they are as they come, and `to(memory_format=torch.channels_last_3d)` changes it.
+    weights lie in memory with the channels last, which took a quarter less time on a CPU; in 3D they are as they come,
+    since it depends on the network whether that is faster; `to(memory_format=torch.channels_last_3d)` changes it.
 
     Args:
         name: of the extractor.
