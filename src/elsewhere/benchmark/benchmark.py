@@ -37,6 +37,7 @@ from elsewhere.study.hashes import FileHashes
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.study import open_study
 from elsewhere.terminal import console as standard_output
+from elsewhere.training.bfloat16 import slow_bfloat16
 from elsewhere.training.log import require_loggers
 from elsewhere.training.settings import Settings
 from elsewhere.training.train import require_machine
@@ -138,7 +139,7 @@ def run_benchmark(
                 waiting.append(spec)
             else:  # now, and not after hours of training
                 require_intact(out / spec.folder)
-        _print_question(console, out, opened, specs, waiting, settings.resolved(opened.task, opened.dims))
+        _print_question(console, out, opened, specs, waiting, settings.resolved(opened.task, opened.dims), ray is None)
         began = time.monotonic()
         executor = _executor(trusting(work, specs) if trust else work, ray, jobs, len(waiting)) if waiting else None
         outcomes = _run(executor, waiting, out, console) if executor is not None else []
@@ -191,6 +192,7 @@ def _print_question(
     specs: Sequence[RunSpec],
     waiting: Sequence[RunSpec],
     settings: Settings,
+    here: bool,
 ) -> None:
     def say(line: str) -> None:
         console.print(escape(line), highlight=False, soft_wrap=True)
@@ -217,6 +219,10 @@ def _print_question(
         say("reference the same network, trained with ERM within each held-out site, patient-wise cross-validation")
     if any(spec.oracle for spec in specs):
         say("ORACLE    selection by the held-out site was asked for: nobody who deploys a model can do that")
+    if here and len(waiting) > again:
+        slow = slow_bfloat16(settings.precision, settings.device, study.dims)
+        if slow is not None:
+            say(f"precision {slow}")
 
 
 def _write_state(out: Path, outcomes: Sequence[Outcome], starts: int, seconds: float) -> None:

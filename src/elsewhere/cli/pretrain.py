@@ -36,11 +36,15 @@ def pretrain(
 ) -> None:
     """Pretrain an extractor of stable features on drawn anatomies, each seen by two drawn scanners."""
     from elsewhere.terminal import console
+    from elsewhere.training.bfloat16 import slow_bfloat16
     from elsewhere.training.pretrain import parse
     from elsewhere.training.pretrain import pretrain as run
 
     settings = parse(recipe.value, dims, changes or [], steps)
     typed = Path(sys.argv[0]).name == "elsewhere"
+    slow = slow_bfloat16(settings.precision, settings.device, dims)
+    if slow is not None:
+        typer.echo(f"precision {slow}")
     with _Display(console()) as display:
         done = run(
             dims,

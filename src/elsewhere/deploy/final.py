@@ -47,6 +47,7 @@ from elsewhere.files import folder_lock, write_text
 from elsewhere.study.description import describe
 from elsewhere.study.seal import Development, develop_all
 from elsewhere.training import Trained, load_model, train
+from elsewhere.training.bfloat16 import slow_bfloat16
 
 QUESTION = "question.json"
 
@@ -183,6 +184,9 @@ def _say_question(question: Question, development: Development, emit: Emit) -> N
         *development.split.notes,
     ):
         emit({"kind": "say", "text": line})
+    slow = slow_bfloat16(settings.precision, settings.device, development.dims)
+    if slow is not None:
+        emit({"kind": "say", "text": f"precision {slow}"})
 
 
 def _train(work: Path, question: Question, development: Development, emit: Emit) -> Trained:

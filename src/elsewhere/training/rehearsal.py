@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Any
-
-import torch
 
 from elsewhere import methods, networks, tasks
 from elsewhere.errors import SettingsError
 from elsewhere.networks import pretrained
 from elsewhere.study.preprocessing import per_axis
 from elsewhere.training.randomness import own_state
+from elsewhere.training.threads import one_thread
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -41,12 +39,11 @@ def rehearse(settings: Settings, study: Study, chosen: Iterable[tuple[str, Mappi
     if study.task not in entry.kinds or study.dims not in entry.dims:
         fit = ", ".join(networks.names(study.task, study.dims))
         raise SettingsError(f"network {name} is not for {study.task} in {study.dims}D; wanted one of: {fit}")
-    networks.resolve(name, options)
     asked = settings.patch_size if settings.patch_size is not None else study.config.patch_size
     patch = per_axis("patch_size", asked, study.dims)
     _check_patch(name, options, patch, settings, study)
     task = tasks.create(study.task, study.dims, tuple(study.classes))
-    with _one_thread():
+    with one_thread():
         for method, own in chosen:
             try:
                 with pretrained.layout_only():  # of the network: weights of its own would be downloaded
@@ -66,17 +63,6 @@ def rehearse(settings: Settings, study: Study, chosen: Iterable[tuple[str, Mappi
                 raise
             with own_state(0):  # as many sites as there can be
                 methods.create(method, network, task, n_sites=len(study.sites), **own)
-
-
-@contextmanager
-def _one_thread() -> Iterator[None]:
-    """A process that is forked afterwards hangs in its first parallel loop where this one has already made threads."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(threads)
 
 
 def _check_patch(
