@@ -98,11 +98,17 @@ def test_nothing_else_does(study: Study, changes: dict[str, object]) -> None:
     assert planned(study, **question)[0].identity == planned(study, **{**question, **changes})[0].identity
 
 
-def test_oracle_selection_is_a_run_of_its_own(study: Study) -> None:
-    honest, oracle = planned(study, methods=["erm"], seeds=[0], held_out=["A"], selection=["oracle", "last"])
-    assert (honest.selection, oracle.selection) == (("last",), ("oracle",))
-    assert honest.identity != oracle.identity
+def test_a_run_that_the_oracle_sees_is_another_and_serves_the_other_rules(study: Study) -> None:
+    question: dict[str, object] = {"methods": ["erm"], "seeds": [0], "held_out": ["A"]}
+    (honest,) = planned(study, **question, selection=["last"])
+    (oracle,) = planned(study, **question, selection=["oracle"])
+    (both,) = planned(study, **question, selection=["oracle", "last"])
+    assert (honest.selection, oracle.selection, both.selection) == (("last",), ("oracle",), ("last", "oracle"))
+    assert honest.identity != oracle.identity == both.identity
     assert "oracle" in oracle.folder.name
+    assert "oracle" not in honest.folder.name
+    *_, reference = planned(study, **question, selection=["oracle"], reference=True)
+    assert (reference.method, reference.selection) == ("reference", ("source-val",))
 
 
 def test_reference_is_cross_validation_within_the_site(study: Study) -> None:

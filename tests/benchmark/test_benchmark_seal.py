@@ -87,15 +87,29 @@ def test_every_opening_is_written_down(bench: Bench, study: Path) -> None:
 
 
 def test_oracle_selection_is_stamped_and_apart(bench: Bench, study: Path) -> None:
+    assert bench(study) == 0
+    (honest,) = bench.runs()
     assert bench(study, selection=["source-val", "oracle"]) == 0
-    assert len(bench.runs()) == 2
+    (oracle,) = set(bench.runs()) - {honest}
+    assert "oracle" in oracle.name
     assert "ORACLE" in bench.said
     assert set(bench.results()["selection"]) == {"source-val", "oracle"}
-    oracle = next(run for run in bench.runs() if "oracle" in run.name)
-    honest = next(run for run in bench.runs() if "oracle" not in run.name)
     assert "oracle selection" in (oracle / "openings.jsonl").read_text()
     assert "oracle selection" not in (honest / "openings.jsonl").read_text()
-    assert weights(oracle) == weights(honest), "looking at the held-out site chooses, it does not train"
+    for rule in ("last", "source-val"):  # looking at the held-out site chooses, it does not train
+        assert weights(oracle, rule) == weights(honest, rule)
+
+
+def test_what_the_oracle_chose_is_evaluated_by_other_rules_without_training(bench: Bench, study: Path) -> None:
+    assert bench(study, selection=["oracle"]) == 0
+    (run,) = bench.runs()
+    alone, log = bench.results(), (run / "log.csv").read_bytes()
+    assert bench(study, selection=["source-val", "oracle"]) == 0
+    assert bench.runs() == [run]
+    assert (run / "log.csv").read_bytes() == log
+    both = bench.results()
+    pd.testing.assert_frame_equal(both[both["selection"] == "oracle"].reset_index(drop=True), alone)
+    assert set(both["selection"]) == {"source-val", "oracle"}
 
 
 def test_reference_judges_every_patient_of_the_site_once(bench: Bench, study: Path) -> None:

@@ -54,7 +54,8 @@ def plan(
     """All runs that answer the question, folds outermost within a method, in the order in which they are best run.
 
     The models `last` and `source-val` are kept by every run, so asking for one or the other changes what is evaluated
-    and not what is trained. Oracle selection looks at the held-out site, so it is a run of its own.
+    and not what is trained. Where the oracle is asked for, runs look at the held-out site in each validation and keep
+    its model too: they are runs of their own, and serve the other rules as well.
 
     Args:
         study: the opened study.
@@ -101,8 +102,7 @@ def plan(
         "cache": None if cache is None else str(cache.resolve()),
         "settings": settings.model_dump(mode="json"),
     }
-    honest = tuple(rule for rule in SELECTIONS if rule in selection and rule != ORACLE)
-    rules = [chosen for chosen in (honest, (ORACLE,) if ORACLE in selection else ()) if chosen]
+    rules = tuple(rule for rule in SELECTIONS if rule in selection)
 
     specs: list[RunSpec] = []
 
@@ -143,11 +143,10 @@ def plan(
     for seed in seeds:
         for fold in folds:
             for method, trained_as in named.items():
-                for chosen in rules:
-                    add(method, trained_as, fold, seed, chosen)
+                add(method, trained_as, fold, seed, rules)
     if reference:
         # Selection within the site is never an oracle: its own validation patients choose.
-        chosen = honest or ("source-val",)
+        chosen = tuple(rule for rule in rules if rule != ORACLE) or ("source-val",)
         for seed in seeds:
             for fold in plan_folds(study, held_out, reference=True, parts=REFERENCE_PARTS):
                 if fold.part is None:

@@ -33,7 +33,7 @@ class RunSpec:
         seed: of splits, initialisation and batches.
         settings: all settings of the training, as plain values.
         options: the method's own.
-        selection: rules by which the model is evaluated: "last", "source-val" or, alone, "oracle".
+        selection: rules by which models are evaluated, the oracle's the last of them.
         identity: hash of all that affects the result.
         cache: folder of decoded cases; None: the user's own.
         patients: at most that many train, over all development sites together; None: all.
@@ -55,7 +55,7 @@ class RunSpec:
 
     @property
     def oracle(self) -> bool:
-        """The held-out site chooses among the models of the training."""
+        """The held-out site chooses too among the models of the training."""
         return ORACLE in self.selection
 
     @property
