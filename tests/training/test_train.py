@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import csv
 import errno
+import logging
 import math
 import random
 import sys
@@ -274,8 +275,10 @@ def test_clipping_bounds_the_step(tmp_path: Path) -> None:
         assert (moved < bound * 1.01) if bound else (moved > 1e-2)
 
 
-def test_bf16_trains_close_to_32_bits(tmp_path: Path) -> None:
-    low = run(tmp_path / "a", precision="bf16-mixed", steps=20, validate_every=20)
+def test_bf16_trains_close_to_32_bits(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level(logging.INFO):
+        low = run(tmp_path / "a", precision="bf16-mixed", steps=20, validate_every=20)
+    assert not caplog.messages, "Fabric says in every run that it uses AMP"
     full = run(tmp_path / "b", steps=20, validate_every=20)
     a, b = weights(low), weights(full)
     assert all(value.dtype == torch.float32 for value in a.values())

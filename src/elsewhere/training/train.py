@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import logging
 import multiprocessing
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from functools import partial
 from multiprocessing.queues import SimpleQueue
@@ -136,13 +138,26 @@ def make_fabric(settings: Settings, folder: Path) -> Fabric:
         start: Literal["spawn", "fork"] = "spawn" if used else "fork"
         # Methods may leave parameters unused in a step (DANN's discriminator).
         strategy = DDPStrategy(start_method=start, find_unused_parameters=True)
-    return Fabric(
-        accelerator="cuda" if on_gpu else "cpu",
-        devices=settings.devices,
-        strategy=strategy,
-        precision=settings.precision,
-        loggers=make_loggers(list(settings.loggers), folder),
-    )
+    with _quiet():
+        return Fabric(
+            accelerator="cuda" if on_gpu else "cpu",
+            devices=settings.devices,
+            strategy=strategy,
+            precision=settings.precision,
+            loggers=make_loggers(list(settings.loggers), folder),
+        )
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Fabric says which precision it uses, once a run; the settings have said so."""
+    log = logging.getLogger("lightning_fabric.utilities.rank_zero")
+    before = log.level
+    log.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        log.setLevel(before)
 
 
 def _launch(fabric: Fabric, job: _Job) -> Trained:
