@@ -103,7 +103,7 @@ def test_a_damaged_run_is_named(good: tuple[Path, Path], tmp_path: Path, name: s
 @pytest.mark.parametrize("content", ["{", "[{}]", "\0"])
 def test_damaged_examples_are_named(good: tuple[Path, Path], tmp_path: Path, content: str) -> None:
     shutil.copytree(good[1], tmp_path / "bench")
-    (listed,) = (tmp_path / "bench").glob("runs/*/*/*/examples/examples.json")
+    (listed,) = (tmp_path / "bench").glob("runs/*/*/*/examples/source-val/examples.json")
     listed.write_text(content)
     with pytest.raises(RunError, match=r"examples.*: is damaged"):
         write_report(tmp_path / "bench")

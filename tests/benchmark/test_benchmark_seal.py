@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import json
 import pickle
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,6 +15,7 @@ import yaml
 from bench import THREE, Bench, weights
 
 from elsewhere.benchmark.oracle import Oracle
+from elsewhere.report import write_report
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Fold
 from elsewhere.study.seal import seal
@@ -110,6 +112,39 @@ def test_what_the_oracle_chose_is_evaluated_by_other_rules_without_training(benc
     both = bench.results()
     pd.testing.assert_frame_equal(both[both["selection"] == "oracle"].reset_index(drop=True), alone)
     assert set(both["selection"]) == {"source-val", "oracle"}
+
+    # And an honest question is answered by it: it has the models that a training of its own would end with.
+    assert bench(study, selection=["source-val"]) == 0
+    assert bench.runs() == [run]
+    honest = bench.results()
+    pd.testing.assert_frame_equal(both[both["selection"] == "source-val"].reset_index(drop=True), honest)
+    page = write_report(bench.out).read_text(encoding="utf-8")
+    assert "each validation scored a frozen copy of the model there" in page
+    assert "sealed until" not in page
+    assert "ORACLE" not in page, "no number on it is the oracle's"
+    assert bench(study, selection=["source-val"], seeds=[1]) == 0
+    assert not any("oracle" in other.name for other in bench.runs() if other != run), "nobody asked for more of them"
+    page = write_report(bench.out).read_text(encoding="utf-8")
+    assert "images were sealed until" in page
+
+
+def test_the_cases_that_the_report_shows_are_of_its_first_rule(bench: Bench, study: Path) -> None:
+    rules = ["source-val", "last", "oracle"]
+    assert bench(study, selection=rules) == 0
+    (run,) = bench.runs()
+    for asked in ([rule] for rule in rules):
+        assert bench(study, selection=asked) == 0
+        listed = json.loads((run / "examples" / asked[0] / "examples.json").read_text())
+        assert {one["selection"] for one in listed} == set(asked)
+        section = write_report(bench.out).read_text(encoding="utf-8").split('id="examples"')[1]
+        assert section.count("data:image/") >= 3
+    shutil.copytree(run / "examples" / "last", run / "flat")  # as runs of before lie there
+    shutil.rmtree(run / "examples")
+    (run / "flat").rename(run / "examples")
+    for asked, shown in (("oracle", False), ("last", True)):
+        assert bench(study, selection=[asked]) == 0
+        section = write_report(bench.out).read_text(encoding="utf-8").split('id="examples"')[1]
+        assert ("data:image/" in section) == shown, asked
 
 
 def test_reference_judges_every_patient_of_the_site_once(bench: Bench, study: Path) -> None:

@@ -96,7 +96,7 @@ def test_volumes_are_judged_where_their_masks_lie(bench: Bench, tmp_path: Path, 
     )
 
     for run in bench.runs():
-        for path in sorted((run / "examples").glob("*.npz")):
+        for path in sorted((run / "examples" / "source-val").glob("*.npz")):
             views = load_views(path)
             assert list(views) == ["axial", "coronal", "sagittal"]
             for name, view in views.items():
@@ -119,7 +119,7 @@ def test_pictures_of_a_classification(bench: Bench, tmp_path: Path) -> None:
     study = tiny.classification(tmp_path / "study", {"A": 9, "B": 8, "C": 8})
     assert bench(study, changes=tiny.CLASSIFIER) == 0
     (run,) = bench.runs()
-    listed = json.loads((run / "examples" / "examples.json").read_text())
+    listed = json.loads((run / "examples" / "source-val" / "examples.json").read_text())
     assert [one["name"] for one in listed] == ["best", "median", "worst"]
     sure = [one["score"] for one in listed]
     assert sure == sorted(sure, reverse=True), "best, median, worst by the probability of the truth"
@@ -129,7 +129,7 @@ def test_pictures_of_a_classification(bench: Bench, tmp_path: Path) -> None:
         assert said is not None
         assert one["score"] == predictions.loc[("held-out", one["case"]), f"probability:{said[1]}"]
         assert (said[1] == said[2]) == (one["score"] >= 0.5)
-        views = load_views(run / "examples" / f"{one['name']}.npz")
+        views = load_views(run / "examples" / "source-val" / f"{one['name']}.npz")
         assert list(views) == one["views"] == ["image"]
         assert (views["image"].image.mean() > 105) == (said[1] == "light"), "the picture is of this very case"
         assert views["image"].truth is None

@@ -300,7 +300,8 @@ def study(name: str = "nodules", sites: tuple[str, ...] = ("north", "south", "we
     return Study(name, Path(), None, "segmentation", 2, ("image",), classes, {}, cases, StudyConfig())
 
 
-def benchmark(folder: Path, sites: Sequence[str] = ("north", "south"), error: float = 0.1, **changes: Any) -> Path:
+def benchmark(folder: Path, sites: Sequence[str] = ("north", "south"), error: float = 0.1,
+              selection: Sequence[str] = ("source-val",), **changes: Any) -> Path:  # fmt: skip
     """The two files of a benchmark's folder that are read."""
     folder.mkdir()
     results, runs = [], []
@@ -308,7 +309,7 @@ def benchmark(folder: Path, sites: Sequence[str] = ("north", "south"), error: fl
         for site in sites:
             for seed in (0, 1):
                 spec = {"method": method, "fold": {"held_out": [site], "part": None}, "seed": seed,
-                        "selection": ["source-val"], "settings": {**SETTINGS, "log_every": 50},
+                        "selection": list(selection), "settings": {**SETTINGS, "log_every": 50},
                         "options": {} if method == "erm" else {"weight": 1.0}}  # fmt: skip
                 runs.append({"folder": "x", "spec": spec})
             for split in ("held-out", "in-domain"):
@@ -456,6 +457,10 @@ def broken(name: str, content: str | None) -> Callable[[Path], Any]:
         (changed(kind="evaluation"), "holds an evaluation of given predictions, no benchmark"),
         (lambda folder: look(benchmark(folder), "gin"), "is a benchmark without method gin; it has: erm, vrex"),
         (lambda folder: look(benchmark(folder), selection="last"), "were not selected by last, but by source-val"),
+        (lambda folder: look(benchmark(folder, selection=["oracle", "last"])),
+         "were not selected by source-val, but by oracle, last; give --selection last, or run the benchmark with "),
+        (lambda folder: look(benchmark(folder, selection=["oracle"])),
+         "were not selected by source-val, but by oracle; run the benchmark with --selection source-val"),
         (lambda folder: look(folder), "is no benchmark's folder, there is no plan.json"),
         (broken("plan.json", "{"), "cannot be read as the plan of a benchmark"),
         (broken("plan.json", "[]"), "cannot be read as the plan of a benchmark"),

@@ -41,6 +41,7 @@ def test_a_processor_that_imitates_bfloat16_is_named(dims: int, monkeypatch: pyt
 def test_nothing_is_timed_where_nothing_is_to_be_said(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bfloat16, "functional", None)
     assert slow_bfloat16("32-true", "cpu", 3) is None
+    assert slow_bfloat16("bf16-mixed", "cuda", 3) is None  # that there is none is said elsewhere
     monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
     assert slow_bfloat16("bf16-mixed", "auto", 3) is None
     with pytest.raises(AttributeError):  # a GPU that there is, and that is not used

@@ -113,7 +113,10 @@ def draw_examples(
         judged.stored.case.id: examples.thumbnail(judged, judge.model.task.primary, judge.classes)
         for judged in again.judge(cases, read)
     }
-    examples.save({name: drawn[one.case] for name, one in chosen.items()}, folder / "examples", dict(common))
+    save_to = folder / "examples" / common["selection"]
+    # The score is the table's: of a batch of other cases it may differ by rounding.
+    kept = {name: replace(drawn[one.case], score=one.score) for name, one in chosen.items()}
+    examples.save(kept, save_to, dict(common))
 
 
 def _classes_in(judged: Judged) -> list[int]:

@@ -7,6 +7,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +24,7 @@ from elsewhere.benchmark.loading import is_evaluation
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
 from elsewhere.benchmark.run import execute
-from elsewhere.benchmark.spec import REFERENCE, RunSpec, few_patients, few_patients_said
+from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
 from elsewhere.benchmark.trusting import trusting
@@ -110,23 +111,30 @@ def run_benchmark(
         raise SettingsError("--seeds: found 0, wanted at least 1")
     folder = None if cache is None else Path(cache)
     opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
-    specs = plan(
-        opened,
-        methods,
-        numbers,
-        held_out,
-        settings,
-        options,
-        selection,
-        reference,
-        path=Path(study),
-        site_column=site_column,
-        allow_outside=allow_outside,
-        cache=folder,
-        content=study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv")),
-        patients=patients,
-        trust=trust,
-    )
+    content = study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv"))
+
+    def planned(rules: Sequence[str]) -> list[RunSpec]:
+        return plan(
+            opened,
+            methods,
+            numbers,
+            held_out,
+            settings,
+            options,
+            rules,
+            reference,
+            path=Path(study),
+            site_column=site_column,
+            allow_outside=allow_outside,
+            cache=folder,
+            content=content,
+            patients=patients,
+            trust=trust,
+        )
+
+    specs = planned(selection)
+    if ORACLE not in selection and any(out.glob("runs/*/*/seed*-oracle-*")):
+        specs = _with_models(out, specs, planned([*selection, ORACLE]))
     if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
         raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
     if is_evaluation(out):  # its tables would be overwritten
@@ -146,6 +154,16 @@ def run_benchmark(
         write_tables(out, specs)
         _write_state(out, outcomes, executor.starts if executor else 0, time.monotonic() - began)
         return _print_answer(console, out, specs, outcomes)
+
+
+def _with_models(out: Path, specs: Sequence[RunSpec], seen: Sequence[RunSpec]) -> list[RunSpec]:
+    """In the place of a run that is to be trained, the one that the oracle saw and that has the same models."""
+    return [
+        replace(other, selection=spec.selection)
+        if trained(out / other.folder, other) and not trained(out / spec.folder, spec)
+        else spec
+        for spec, other in zip(specs, seen, strict=True)
+    ]
 
 
 def _executor(work: Work, ray: str | None, jobs: int | None, n_runs: int) -> LocalExecutor | RayExecutor:
@@ -217,7 +235,7 @@ def _print_question(
         say(f"again     {again} of them {'is' if again == 1 else 'are'} trained, and only evaluated anew")
     if any(spec.method == REFERENCE for spec in specs):
         say("reference the same network, trained with ERM within each held-out site, patient-wise cross-validation")
-    if any(spec.oracle for spec in specs):
+    if any(ORACLE in spec.selection for spec in specs):
         say("ORACLE    selection by the held-out site was asked for: nobody who deploys a model can do that")
     if here and len(waiting) > again:
         slow = slow_bfloat16(settings.precision, settings.device, study.dims)

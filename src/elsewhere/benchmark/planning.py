@@ -135,6 +135,7 @@ def plan(
                 selection=chosen,
                 identity=identity,
                 patients=few,
+                oracle=ORACLE in chosen,
                 **shared,
             )
         )

@@ -221,9 +221,9 @@ def _evaluate(
 
             away = {**common, "split": HELD_OUT}
             scores, truths = judge_cases(judge, held_out.case_ids, read, away, sheets, tell)
+            draw_examples(judge, scores, read, away, folder)
             if rule == spec.selection[0]:
                 sheets.notes += new_classes(development, truths, deployed.task.classes)
-                draw_examples(judge, scores, read, away, folder)
         if spec.method != REFERENCE:
 
             def home(case: str) -> Any:

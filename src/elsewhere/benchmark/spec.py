@@ -37,6 +37,7 @@ class RunSpec:
         identity: hash of all that affects the result.
         cache: folder of decoded cases; None: the user's own.
         patients: at most that many train, over all development sites together; None: all.
+        oracle: the held-out site is looked at in each validation, and chooses among the models of the training too.
     """
 
     study: str
@@ -52,11 +53,7 @@ class RunSpec:
     identity: str
     cache: str | None = None
     patients: int | None = None
-
-    @property
-    def oracle(self) -> bool:
-        """The held-out site chooses too among the models of the training."""
-        return ORACLE in self.selection
+    oracle: bool = False
 
     @property
     def variant(self) -> bool:
@@ -99,6 +96,7 @@ class RunSpec:
         fold = plain["fold"]
         part = None if fold["part"] is None else (int(fold["part"][0]), int(fold["part"][1]))
         rest = {key: value for key, value in plain.items() if key not in ("fold", "selection")}
+        rest.setdefault("oracle", ORACLE in plain["selection"])  # as it was before it was written down
         return cls(fold=Fold(tuple(fold["held_out"]), part), selection=tuple(plain["selection"]), **rest)
 
 

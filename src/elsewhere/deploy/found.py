@@ -75,11 +75,13 @@ def found_elsewhere(
         methods = list(dict.fromkeys(str(spec["method"]) for spec in specs))
         raise RunError(f"{folder}: is a benchmark without method {method}; it has: {', '.join(methods)}")
     rules = list(dict.fromkeys(rule for spec in mine for rule in spec["selection"]))
+    honest = [rule for rule in rules if rule != "oracle"]  # which chooses no model that is trained on all sites
     mine = [spec for spec in mine if selection in spec["selection"]]
     if not mine:
         raise RunError(
-            f"{folder}: its models of {label} were not selected by {selection}, but by {', '.join(rules)}; give "
-            f"--selection {rules[0]}, or run the benchmark with --selection {selection}"
+            f"{folder}: its models of {label} were not selected by {selection}, but by {', '.join(rules)}; "
+            + (f"give --selection {honest[0]}, or " if honest else "")
+            + f"run the benchmark with --selection {selection}"
         )
     planned = list(dict.fromkeys("+".join(spec["fold"]["held_out"]) for spec in mine))
     rows = [row for row in _rows(folder, label, selection, METRICS[study.task]) if row["held_out"] in planned]

@@ -140,6 +140,11 @@ def _lead(loaded: Loaded, task: str, sees_target: Sequence[str]) -> str:
         return f"{kind} The predictions were made elsewhere and are judged as they are, site by site{known}."
     but = f" Its images, without labels, were seen in training by: {', '.join(sees_target)}." if sees_target else ""
     sealed = "labels were" if sees_target else "images were"
+    if any(run.spec.oracle for run in loaded.runs):
+        return (
+            f"{kind} Each column holds out one site, of {'whose labels' if sees_target else 'which'} no weight was "
+            f"learnt. For the oracle's choice each validation scored a frozen copy of the model there.{but}"
+        )
     return f"{kind} Each column holds out one site: its {sealed} sealed until the model was trained and frozen.{but}"
 
 
@@ -153,7 +158,7 @@ def warnings(loaded: Loaded) -> list[str]:
         states = [f"{failed} of {len(runs_)} runs failed"] * bool(failed)
         states += [f"{waiting} of {len(runs_)} runs are not finished"] * bool(waiting)
         found.append(f"Not complete: {' and '.join(states)}; the same command goes on with them.")
-    if any(run.spec.oracle for run in runs_):
+    if any(ORACLE in run.spec.selection for run in runs_):
         found.append(
             "ORACLE: some models were selected by the held-out site itself, which nobody who deploys a model can do."
         )

@@ -55,7 +55,7 @@ def slow_bfloat16(precision: str, device: str, dims: int) -> str | None:
     Returns:
         A sentence, or None.
     """
-    if precision != "bf16-mixed" or (device != "cpu" and torch.cuda.is_available()):
+    if precision != "bf16-mixed" or device == "cuda" or (device == "auto" and torch.cuda.is_available()):
         return None
     with one_thread():
         image, kernel = _layer(dims, 16 if dims == 3 else 64)

@@ -270,7 +270,7 @@ def _train(fabric: Fabric, job: _Job) -> Trained:
         batches.close()
     notes = list(loop.notes)
     if not cases:
-        notes.append("there are no validation cases: only the model of the last step is kept")
+        notes.append("there are no validation cases: source-val is the model of the last step")
     models = {"last": job.folder / "model" / "last"}
     for rule in state.best:
         models[rule] = job.folder / "model" / rule

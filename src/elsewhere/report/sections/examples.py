@@ -60,17 +60,20 @@ def _folders(loaded: Loaded, selection: str) -> dict[tuple[str, str], Path]:
         return found
     runs = [run for run in loaded.runs if run.done is not None and run.spec.fold.part is None]
     for run in sorted(runs, key=lambda one: one.spec.seed):
-        folder = run.folder / "examples"
-        if selection in run.spec.selection and (folder / "examples.json").is_file():
-            found.setdefault((run.spec.fold.name, run.spec.method), folder)
+        # Without a folder of its own: those of a run of before, drawn by one rule.
+        for folder in (run.folder / "examples" / selection, run.folder / "examples"):
+            if any(case["selection"] == selection for case in _listed(folder)):
+                found.setdefault((run.spec.fold.name, run.spec.method), folder)
     order = loaded.held_out(selection), loaded.methods(selection)
     return {(site, method): found[site, method] for site in order[0] for method in order[1] if (site, method) in found}
 
 
 def _listed(folder: Path) -> list[dict[str, Any]]:
+    if not (folder / "examples.json").is_file():
+        return []
     with reading(folder / "examples.json", "delete the folder and write the report again"):
         listed = json.loads((folder / "examples.json").read_text(encoding="utf-8"))
-        return [{**one, "name": str(one["name"])} for one in listed]
+        return [{**one, "name": str(one["name"]), "selection": one.get("selection")} for one in listed]
 
 
 def _cases(folder: Path, listed: list[dict[str, Any]], loaded: Loaded, numbers: Iterator[int], side: int) -> list[Case]:
