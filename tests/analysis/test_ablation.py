@@ -130,7 +130,7 @@ def test_the_report_shows_nothing_of_another_question(done: tuple[Path, str]) ->
     page = write_report(out).read_text(encoding="utf-8")
     assert 'id="ablation"' in page
     assert drawn not in page
-    assert "sensitivity.csv is of other runs than these" in page
+    assert "sensitivity.csv is of other runs or rules than these" in page
     about = json.loads((out / "ablation.json").read_text())
     about["variants"][1]["options"]["p"] = 0.25
     (out / "ablation.json").write_text(json.dumps(about))
@@ -139,6 +139,16 @@ def test_the_report_shows_nothing_of_another_question(done: tuple[Path, str]) ->
     page = write_report(out).read_text(encoding="utf-8")
     assert drawn in page
     assert "Training runs behind each change: 2." in page
+
+
+def test_the_report_shows_no_channels_of_another_rule(tmp_path: Path) -> None:
+    tiny.segmentation(tmp_path / "study", {"A": 6, "B": 6})
+    small: dict[str, object] = {"variants": ["erm", "both-50"], "seeds": 1, "steps": 1}
+    for rule, most in (("oracle", 1), ("source-val", 0)):  # the runs are the same
+        assert ablate(tmp_path, selection=[rule], sensitivity=most, **small)[0] == 0
+        page = write_report(tmp_path / "out").read_text(encoding="utf-8")
+        assert ("Without one input channel" in page) == (rule == "oracle")
+        assert ("is of other runs or rules than these" in page) == (rule != "oracle")
 
 
 def test_a_run_that_is_stopped_between_its_two_files_is_done_again(

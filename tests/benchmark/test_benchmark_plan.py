@@ -5,6 +5,7 @@ import os
 import shutil
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -122,6 +123,18 @@ def test_reference_is_cross_validation_within_the_site(study: Study) -> None:
 def test_a_run_survives_json(study: Study) -> None:
     for spec in planned(study, reference=True):
         assert RunSpec.from_dict(json.loads(json.dumps(spec.to_dict()))) == spec
+
+
+def test_what_the_oracle_chooses_it_looked_at(study: Study) -> None:
+    (spec,) = planned(study, methods=["erm"], seeds=[0], held_out=["A"])
+    chosen = replace(spec, selection=("oracle",))
+    assert (spec.oracle, chosen.oracle) == (False, True)
+    older = {key: value for key, value in chosen.to_dict().items() if key != "oracle"}
+    assert RunSpec.from_dict(older) == chosen
+    seen = replace(chosen, selection=("last",))
+    assert RunSpec.from_dict(seen.to_dict()) == seen
+    assert seen.oracle
+    assert "oracle" in seen.folder.name
 
 
 @pytest.mark.parametrize(

@@ -116,6 +116,7 @@ def test_what_the_oracle_chose_is_evaluated_by_other_rules_without_training(benc
     # And an honest question is answered by it: it has the models that a training of its own would end with.
     assert bench(study, selection=["source-val"]) == 0
     assert bench.runs() == [run]
+    assert "runs that the oracle looked at answer this" in bench.said
     honest = bench.results()
     pd.testing.assert_frame_equal(both[both["selection"] == "source-val"].reset_index(drop=True), honest)
     page = write_report(bench.out).read_text(encoding="utf-8")
@@ -126,6 +127,26 @@ def test_what_the_oracle_chose_is_evaluated_by_other_rules_without_training(benc
     assert not any("oracle" in other.name for other in bench.runs() if other != run), "nobody asked for more of them"
     page = write_report(bench.out).read_text(encoding="utf-8")
     assert "images were sealed until" in page
+
+
+def test_a_run_that_was_begun_goes_on_beside_one_that_the_oracle_saw(bench: Bench, study: Path) -> None:
+    assert bench(study) == 0
+    (honest,) = bench.runs()
+    assert bench(study, selection=["oracle"]) == 0
+    shutil.rmtree(honest / "model")  # to save space: its tables are whole
+    assert bench(study) == 0
+    assert "runs      1 (1 seed); 1 done, 0 to do" in bench.said
+    assert "oracle" not in bench.said
+    (honest / "done.json").unlink()  # half done
+    assert bench(study) == 0
+    assert (honest / "done.json").is_file()
+    (seen,) = set(bench.runs()) - {honest}
+    shutil.rmtree(honest)
+    assert bench(study, selection=["source-val", "oracle"]) == 0
+    shutil.rmtree(seen / "model")
+    assert bench(study) == 0
+    assert "runs      1 (1 seed); 1 done, 0 to do" in bench.said
+    assert bench.runs() == [seen]
 
 
 def test_the_cases_that_the_report_shows_are_of_its_first_rule(bench: Bench, study: Path) -> None:

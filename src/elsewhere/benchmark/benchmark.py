@@ -157,13 +157,14 @@ def run_benchmark(
 
 
 def _with_models(out: Path, specs: Sequence[RunSpec], seen: Sequence[RunSpec]) -> list[RunSpec]:
-    """In the place of a run that is to be trained, the one that the oracle saw and that has the same models."""
-    return [
-        replace(other, selection=spec.selection)
-        if trained(out / other.folder, other) and not trained(out / spec.folder, spec)
-        else spec
-        for spec, other in zip(specs, seen, strict=True)
-    ]
+    """In the place of a run that was never begun, the finished one that the oracle saw: it has the same models."""
+
+    def chosen(spec: RunSpec, other: RunSpec) -> RunSpec:
+        folder, answered = out / other.folder, replace(other, selection=spec.selection)
+        there = up_to_date(folder, answered) or trained(folder, answered)
+        return answered if there and not (out / spec.folder).exists() else spec
+
+    return [chosen(spec, other) for spec, other in zip(specs, seen, strict=True)]
 
 
 def _executor(work: Work, ray: str | None, jobs: int | None, n_runs: int) -> LocalExecutor | RayExecutor:
@@ -237,6 +238,8 @@ def _print_question(
         say("reference the same network, trained with ERM within each held-out site, patient-wise cross-validation")
     if any(ORACLE in spec.selection for spec in specs):
         say("ORACLE    selection by the held-out site was asked for: nobody who deploys a model can do that")
+    elif any(spec.oracle for spec in specs):
+        say("seen      runs that the oracle looked at answer this: their models of these rules are those of other runs")
     if here and len(waiting) > again:
         slow = slow_bfloat16(settings.precision, settings.device, study.dims)
         if slow is not None:

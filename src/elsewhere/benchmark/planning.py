@@ -135,7 +135,6 @@ def plan(
                 selection=chosen,
                 identity=identity,
                 patients=few,
-                oracle=ORACLE in chosen,
                 **shared,
             )
         )

@@ -39,7 +39,7 @@ from elsewhere.benchmark.record import (
     write_config,
 )
 from elsewhere.benchmark.sheets import EVALUATION, HELD_OUT, HOME
-from elsewhere.benchmark.spec import REFERENCE, RunSpec
+from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.files import write_text
 from elsewhere.methods import card
 from elsewhere.study.cache import Cache
@@ -207,7 +207,8 @@ def _evaluate(
     shutil.rmtree(folder / "examples", ignore_errors=True)
     for rule in spec.selection:
         # A fold without validation patients has nothing to select by; training says so in its notes.
-        deployed = load_model(trained.models.get(rule, trained.models["last"]), device(settings))
+        chosen = trained.models[rule] if rule == ORACLE else trained.models.get(rule, trained.models["last"])
+        deployed = load_model(chosen, device(settings))
         judge = Judge(deployed, settings.overlap, device(settings), extras=sheets.extras)
         common = {"method": spec.method, "held_out": spec.fold.name, "seed": spec.seed, "selection": rule}
         if spec.method == REFERENCE:

@@ -37,7 +37,8 @@ class RunSpec:
         identity: hash of all that affects the result.
         cache: folder of decoded cases; None: the user's own.
         patients: at most that many train, over all development sites together; None: all.
-        oracle: the held-out site is looked at in each validation, and chooses among the models of the training too.
+        oracle: the held-out site is looked at in each validation, and chooses among the models of the training too; so
+            it is where "oracle" is among the rules.
     """
 
     study: str
@@ -54,6 +55,10 @@ class RunSpec:
     cache: str | None = None
     patients: int | None = None
     oracle: bool = False
+
+    def __post_init__(self) -> None:
+        if ORACLE in self.selection:
+            object.__setattr__(self, "oracle", True)
 
     @property
     def variant(self) -> bool:
@@ -96,7 +101,6 @@ class RunSpec:
         fold = plain["fold"]
         part = None if fold["part"] is None else (int(fold["part"][0]), int(fold["part"][1]))
         rest = {key: value for key, value in plain.items() if key not in ("fold", "selection")}
-        rest.setdefault("oracle", ORACLE in plain["selection"])  # as it was before it was written down
         return cls(fold=Fold(tuple(fold["held_out"]), part), selection=tuple(plain["selection"]), **rest)
 
 

@@ -50,8 +50,8 @@ GROUPS = ((IMAGE, ALL_IMAGE), (FEATURE,), (ALL_FEATURES,))
 """Rows of a chart of channels that stand together."""
 
 STALE = (
-    f"{SENSITIVITY} is of other runs than these, and is not shown; the 'elsewhere ablate' command of these, without "
-    "--sensitivity 0, writes it anew."
+    f"{SENSITIVITY} is of other runs or rules than these, and is not shown; the 'elsewhere ablate' command of these, "
+    "without --sensitivity 0, writes it anew."
 )
 
 
@@ -68,12 +68,13 @@ def section(loaded: Loaded, view: View, anchor: str = "ablation") -> Section | N
     blocks: list[Block] = [_picture(view, shown, scores), _table(view, shown, scores)]
     table = read_sensitivity(loaded.folder)
     key: list[tuple[str, str]] = []
-    if table is not None and not is_of(loaded.folder, [run.spec for run in loaded.runs]):
-        blocks.append(Text([STALE], "missing"))
-    elif table is not None:
-        of_rule = table["selection"] == view.findings.selection
+    if table is not None:
+        ours = is_of(loaded.folder, [run.spec for run in loaded.runs])
+        table = table[table["selection"] == view.findings.selection] if ours else table.iloc[:0]
+        if table.empty:
+            blocks.append(Text([STALE], "missing"))
         sites = view.findings.sites
-        table = table[of_rule & (table["held_out"] == (EVERYWHERE if len(sites) > 1 else sites[0]))]
+        table = table[table["held_out"] == (EVERYWHERE if len(sites) > 1 else sites[0])]
         drawn = _channels(view, shown, table)
         if drawn is not None:
             key = [("bar", "held out"), ("bar pale", "home"), ("thin", "95 % interval")]
