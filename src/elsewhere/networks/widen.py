@@ -65,6 +65,21 @@ def widen(network: nn.Module, extra: int, dims: int) -> list[str]:
     return found
 
 
+def answers_alike(network: nn.Module, other: nn.Module, channels: int, dims: int) -> bool:
+    """Both take an image of some size and so many channels, and answer in the same shapes. Nothing is computed."""
+    for size in SIZES:
+        image = (1, channels, *(size,) * dims)
+        try:
+            shapes = _shapes(network, image)
+        except Exception:  # a size that this network does not take
+            continue
+        try:
+            return _shapes(other, image) == shapes
+        except Exception:
+            return False
+    return False
+
+
 def _widen(layer: _ConvNd, extra: int, name: str) -> None:
     if layer.groups != 1:
         raise SettingsError(f"layer {name} takes the image in {layer.groups} groups: it cannot be given more channels")
@@ -112,7 +127,9 @@ def _shapes(network: nn.Module, image: tuple[int, ...], seen: _Seen | None = Non
     training = {module: module.training for module in network.modules()}
     try:
         network.eval()  # batch normalisation of one value a channel is refused in training mode
-        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _quiet(), seen or nullcontext():
+        # Autocast would keep weights that it cast here, which are none, for the step that is being made.
+        plain = torch.autocast("cpu", enabled=False)
+        with plain, FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _quiet(), seen or nullcontext():
             given = torch.empty(image)
             if seen is not None:
                 seen.mark(given)
