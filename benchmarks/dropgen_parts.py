@@ -1,4 +1,4 @@
-"""What could make a DropGen step cheaper, each beside what is done. Prints a Markdown table of ratios of CPU time.
+"""What makes a DropGen step cheaper or could, each beside the plain way. Prints a Markdown table of ratios of CPU time.
 
     OMP_NUM_THREADS=1 python benchmarks/dropgen_parts.py --pairs 20
 
@@ -6,7 +6,7 @@ The sizes of `dropgen.py`: an image of 64^3, 16 features, a first layer to 20 fi
 
 - First layer on kept channels: with p = 0.75 about 4 of 17 channels are kept. Layer and gradient of its weights on
   these channels alone, gathered, beside the same on all channels, the dropped ones multiplied by 0. Each case keeps
-  channels of its own, so gathering takes a batch apart; this is a batch of one.
+  channels of its own, and `dropgen` leaves out those that no case of a batch has; this is a batch of one.
 - Extractor in bfloat16: its forward pass under autocast, beside float32.
 - Extractor channels last: its forward pass with weights in `channels_last_3d`, as it is built, beside contiguous ones.
 """
