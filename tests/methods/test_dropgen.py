@@ -4,17 +4,15 @@ from __future__ import annotations
 
 import re
 import sys
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from problem import Net, make_batch, make_task
-from torch import Tensor
 from torch.nn import functional
 
-from elsewhere import methods, networks
+from elsewhere import methods
 from elsewhere.errors import ModelError, SettingsError
 from elsewhere.methods import Context
 from elsewhere.methods.dropgen import ChannelDropout, DropGen, StableFeatures
@@ -203,49 +201,6 @@ def test_gradients_pass_to_the_image_by_its_own_channels() -> None:
     image = make_batch("segmentation", 2).image.requires_grad_()
     features(image).sum().backward()
     assert torch.equal(image.grad, torch.ones_like(image))
-
-
-@pytest.mark.parametrize("n", [1, 3])
-@pytest.mark.parametrize("dims", [2, 3])
-def test_channels_that_no_case_has_are_left_out_and_nothing_else_changes(dims: int, n: int) -> None:
-    task = make_task("segmentation", dims)
-    size = {"channels": (4, 8), "num_res_units": 1}  # its residual first block takes the image in two places
-    network = networks.build("unet", dims=dims, in_channels=1, out_channels=task.n_outputs, **size)
-    method = methods.create("dropgen", network, task, p=0.6).train().double()
-    batch = make_batch("segmentation", dims)
-    batch = replace(batch, image=batch.image[:n].double(), target=batch.target[:n])
-    inputs, widths = method.inputs(batch.image), set()
-
-    def look(_: Any, given: tuple[Tensor, ...], out: Tensor) -> None:
-        widths.add(given[0].shape[1])
-
-    first = next(module for module in network.modules() if isinstance(module, torch.nn.modules.conv._ConvNd))
-    first.register_forward_hook(look)
-    for seed in range(12):
-        found = []
-        for short in (True, False):
-            method._narrow = short
-            method.zero_grad()
-            logits = method._on_kept_channels(inputs, torch.Generator().manual_seed(seed))
-            task.loss(logits, batch.target).mean().backward()
-            found.append([logits.detach(), *(p.grad.clone() for p in method.network.parameters())])
-        for one, other in zip(*found, strict=True):
-            torch.testing.assert_close(one, other, rtol=1e-9, atol=1e-12)
-    assert len(widths) > 2, "the layer was given fewer channels now and then"
-
-
-def test_a_network_that_counts_its_channels_is_given_all() -> None:
-    class Counts(Net):
-        def forward(self, image: Tensor) -> Tensor:
-            assert image.shape[1] == self.body[0].in_channels
-            return super().forward(image)
-
-    task, batch = make_task("segmentation", 2), make_batch("segmentation", 2)
-    fussy = methods.create("dropgen", Counts(2, task.n_outputs, "segmentation"), task, p=0.9).train()
-    counted = replace(batch, image=batch.image[:1], target=batch.target[:1])
-    for step in range(5):
-        assert torch.isfinite(fussy.loss(counted, Context(step=step))["loss"])
-    assert fussy._narrow is False
 
 
 def test_a_plain_network_becomes_dropgen_with_two_objects() -> None:

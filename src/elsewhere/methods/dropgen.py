@@ -14,7 +14,6 @@ from elsewhere.errors import SettingsError
 from elsewhere.methods.base import Batch, Card, Context, Method
 from elsewhere.methods.registry import register
 from elsewhere.networks import pretrained, stable
-from elsewhere.networks.narrow import may_be_narrowed, narrowed
 from elsewhere.networks.widen import input_channels, widen
 from elsewhere.tasks.base import Task
 
@@ -143,8 +142,6 @@ class DropGen(Method):
         name, with_image = str(self.options["extractor"]), bool(self.options["image"])
         channels = input_channels(network)
         self.stable: StableFeatures | None = None
-        self._widened: list[str] = []
-        self._narrow: bool | None = None
         if name != "none":
             weights = self.options["weights"] or None
             own = stable.own_options(self.options["extractor_options"])
@@ -152,7 +149,7 @@ class DropGen(Method):
             self.stable = StableFeatures(
                 extractor, str(self.options["norm"]), image=with_image, scale=float(self.options["scale"])
             )
-            self._widened = widen(network, channels * (extractor.features - (not with_image)), task.dims)
+            widen(network, channels * (extractor.features - (not with_image)), task.dims)
         self.dropout = ChannelDropout(
             float(self.options["p"]), first=channels if with_image else 0, p_first=_image_probability(self.options)
         )
@@ -187,24 +184,8 @@ class DropGen(Method):
 
     def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss with channels dropped."""
-        logits = self._on_kept_channels(self.inputs(batch.image), context.generator)
-        return {"loss": self.task.loss(logits, batch.target).mean()}
-
-    def _on_kept_channels(self, inputs: Tensor, generator: torch.Generator | None) -> Any:
-        """The network on what dropout leaves; on a CPU without the channels that no case of the batch has.
-
-        On a GPU to count them would be to wait for it, and under `torch.compile` each number would be another network.
-        """
-        if not self.dropout.training or inputs.device.type != "cpu" or not self._widened:
-            return self.network(self.dropout(inputs, generator))
-        keep = self.dropout.kept(inputs, generator)
-        there = keep.any(dim=0).nonzero()[:, 0]
-        if self._narrow is None:
-            self._narrow = may_be_narrowed(self.network, self._widened, inputs.ndim - 2)
-        if not self._narrow or len(there) in (0, inputs.shape[1]):
-            return self.network(inputs * keep.view(*keep.shape, *(1,) * (inputs.ndim - 2)))
-        some = inputs.index_select(1, there) * keep[:, there].view(len(inputs), -1, *(1,) * (inputs.ndim - 2))
-        return narrowed(self.network, self._widened, some, there)
+        kept = self.dropout(self.inputs(batch.image), context.generator)
+        return {"loss": self.task.loss(self.network(kept), batch.target).mean()}
 
     def saved_options(self) -> dict[str, Any]:
         """With the extractor's layout in place of its file: the weights are part of the saved model."""

@@ -15,6 +15,7 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves
 
 from elsewhere.errors import SettingsError
+from elsewhere.networks.sparse import leave_out_zeros
 
 SIZES = (64, 32, 96, 128, 224, 256)
 """Of the image that is sent through the network to see which layers take it; the first that it accepts."""
@@ -40,7 +41,8 @@ def widen(network: nn.Module, extra: int, dims: int) -> list[str]:
     Every convolution that takes the image itself (in a residual first block there are two) is rebuilt. Its outputs
     keep the scale that the network's own initialisation gave them: the weights of the image's channels stay as they
     were drawn, those of the further channels are drawn from a normal distribution of the same deviation, and all are
-    multiplied by sqrt(channels before / channels after) (our choice). Biases stay. Drawn from torch's global generator,
+    multiplied by sqrt(channels before / channels after) (our choice). Biases stay. In training on a CPU they leave out
+    channels that are 0 in the whole batch (`networks.sparse`). Drawn from torch's global generator,
     as all weights of a new network are.
 
     Args:
@@ -65,21 +67,6 @@ def widen(network: nn.Module, extra: int, dims: int) -> list[str]:
     return found
 
 
-def answers_alike(network: nn.Module, other: nn.Module, channels: int, dims: int) -> bool:
-    """Both take an image of some size and so many channels, and answer in the same shapes. Nothing is computed."""
-    for size in SIZES:
-        image = (1, channels, *(size,) * dims)
-        try:
-            shapes = _shapes(network, image)
-        except Exception:  # a size that this network does not take
-            continue
-        try:
-            return _shapes(other, image) == shapes
-        except Exception:
-            return False
-    return False
-
-
 def _widen(layer: _ConvNd, extra: int, name: str) -> None:
     if layer.groups != 1:
         raise SettingsError(f"layer {name} takes the image in {layer.groups} groups: it cannot be given more channels")
@@ -88,6 +75,7 @@ def _widen(layer: _ConvNd, extra: int, name: str) -> None:
     weight = torch.cat([before, more], dim=1) * (before.shape[1] / (before.shape[1] + extra)) ** 0.5
     layer.weight = nn.Parameter(weight, requires_grad=layer.weight.requires_grad)
     layer.in_channels += extra
+    leave_out_zeros(layer)
 
 
 def _first_layers(network: nn.Module, channels: int, dims: int) -> tuple[list[_ConvNd], int, Shapes]:
@@ -127,9 +115,7 @@ def _shapes(network: nn.Module, image: tuple[int, ...], seen: _Seen | None = Non
     training = {module: module.training for module in network.modules()}
     try:
         network.eval()  # batch normalisation of one value a channel is refused in training mode
-        # Autocast would keep weights that it cast here, which are none, for the step that is being made.
-        plain = torch.autocast("cpu", enabled=False)
-        with plain, FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _quiet(), seen or nullcontext():
+        with FakeTensorMode(allow_non_fake_inputs=True), torch.no_grad(), _quiet(), seen or nullcontext():
             given = torch.empty(image)
             if seen is not None:
                 seen.mark(given)
