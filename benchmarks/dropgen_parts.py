@@ -6,8 +6,8 @@ The sizes of `dropgen.py`: an image of 64^3, 16 features, a first layer to 20 fi
 
 - First layer on kept channels: with p = 0.75 about 4 of 17 channels are kept. Layer and gradient of its weights on
   these channels alone, gathered, beside the same on all channels, the dropped ones multiplied by 0. Each case keeps
-  channels of its own, and a widened layer leaves out those that no case of a batch has (here it would
-  too, so it is a plain one); this is a batch of one.
+  channels of its own, and a widened layer leaves out those that no case of a batch has; here is a batch
+  of one, and a plain layer.
 - Extractor in bfloat16: its forward pass under autocast, beside float32.
 - Extractor channels last: its forward pass with weights in `channels_last_3d`, as it is built, beside contiguous ones.
 """
