@@ -13,8 +13,10 @@ from elsewhere.methods.registry import register
 def consistency(first: Tensor, second: Tensor) -> Tensor:
     """How far two predictions (B, K, ...) of logits are apart: a scalar >= 0.
 
-    Mean over cases and positions of the mean Kullback-Leibler divergence of each prediction from their average (the
-    Jensen-Shannon divergence, in nats): our choice of a symmetric form, bounded by log 2.
+    Mean over cases and positions of the Jensen-Shannon divergence in nats: the mean Kullback-Leibler divergence of each
+    prediction from the average of both (our choice of a symmetric form). It is a sum over classes, so it does not
+    depend on how many there are: it is at most log 2 for any K, a class that neither prediction expects adds nothing,
+    and a class cut in two adds nothing. The authors' `KLDivLoss` with its default mean also divides by K.
     """
     log_p, log_q = first.log_softmax(1), second.log_softmax(1)
     log_mean = torch.logaddexp(log_p, log_q) - torch.log(torch.tensor(2.0, device=first.device, dtype=first.dtype))
@@ -26,10 +28,14 @@ def consistency(first: Tensor, second: Tensor) -> Tensor:
 class GIN(Method):
     """Train on two views of each image, made by random convolution networks, and ask them to agree.
 
-    The loss is the mean of the task's loss on both views plus `consistency` times their divergence. `alpha` is the
-    largest share of the random network in the blend with the image (U(0, alpha); 1 in the paper). With `ipa` the two
-    views are mixed by a smooth random map before they are used (interventional pseudo-correlation augmentation, the
-    IPA of the paper's GIN-IPA). With `consistency` 0 one view is drawn and the second is not computed.
+    The loss is the mean of the task's loss on both views plus `consistency` times their divergence. `ramp` is the share
+    of the training in which that weight rises linearly from 0. `alpha` is the largest share of the random network in
+    the blend with the image (U(0, alpha); 1 in the paper). With `ipa` the two views are mixed by a smooth random map
+    before they are used (interventional pseudo-correlation augmentation, the IPA of the paper's GIN-IPA); `ipa_points`
+    spline intervals along each axis make the map (4 in the paper, a control point every quarter of the image). With
+    `consistency` 0 and without `ipa` one view is drawn and the second is not computed.
+
+    The authors use three views, supervise the first and weigh the divergence by 10, averaged over classes too.
     """
 
     card = Card(
@@ -38,26 +44,31 @@ class GIN(Method):
         paper="Ouyang et al., Causality-inspired single-source domain generalization, IEEE TMI 2023, arXiv 2111.12525",
         assumption="acquisition changes intensity and texture, not shape; what is drawn follows shape",
         shift=("acquisition",),
-        defaults={"consistency": 10.0, "alpha": 1.0, "ipa": False},
-        ranges={"consistency": (0.0, 20.0), "alpha": (0.0, 1.0)},
+        defaults={"consistency": 10.0, "alpha": 1.0, "ipa": False, "ramp": 0.0, "ipa_points": 4},
+        ranges={"consistency": (0.0, 20.0), "alpha": (0.0, 1.0), "ramp": (0.0, 1.0), "ipa_points": (1, 16)},
         null={"consistency": 0.0, "alpha": 0.0},
     )
 
     def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss on the views, and their divergence; logs both."""
-        weight = float(self.options["consistency"])
-        if weight == 0 and not self.options["ipa"]:
+        weight = self.weight(context)
+        if self.options["consistency"] == 0 and not self.options["ipa"]:
             risk = self.task.loss(self(self.view(batch.image, context)), batch.target).mean()
             return {"loss": risk}
         first, second = self.view(batch.image, context), self.view(batch.image, context)
         if self.options["ipa"]:
             with torch.autocast(first.device.type, enabled=False):
-                blend = acquisition.random_blend_map(first.shape, context.generator)
+                blend = acquisition.random_blend_map(first.shape, context.generator, points=self.options["ipa_points"])
                 first, second = (acquisition.smooth_blend(first, second, part) for part in (blend, 1 - blend))
         logits = self(torch.cat([first, second]))
         risk = self.task.loss(logits, torch.cat([batch.target, batch.target])).mean()
         divergence = consistency(*logits.chunk(2))
         return {"loss": risk + weight * divergence, "risk": risk.detach(), "consistency": divergence.detach()}
+
+    def weight(self, context: Context) -> float:
+        """Of the divergence at a step."""
+        rising = float(self.options["ramp"]) * context.total_steps
+        return float(self.options["consistency"]) * (min(1.0, context.step / rising) if rising > 0 else 1.0)
 
     def view(self, image: Tensor, context: Context) -> Tensor:
         """A random appearance of each image (B, C, *spatial), in its own precision whatever the network's is."""
