@@ -8,10 +8,10 @@ Written down before the runs. `retina-vessels` is trained without STARE, whose i
 has one site, and all of it is development. 300 steps, 3 seeds, other settings as in docs/results.md. A run's score is
 that of the model that source validation selects. Three stages, each with the choice of the stage before:
 
-1. `consistency` 0, 0.3, 1, 3, and 1, 3, 10 with a `ramp` of 0.5 of the training, all with `alpha` 1 (10 without a ramp
+1. with `alpha` 1: `consistency` 0, 0.3, 1 and 3, and 3 and 10 with a `ramp` of 0.5 of the training (10 without a ramp
    is left out: it is known to collapse);
-2. `alpha` 0.25 and 0.5, with the chosen weight and ramp and with weight 0;
-3. `ipa` with maps of 2, 4 and 8 intervals, with the chosen weight, ramp and alpha.
+2. `alpha` 0.5 with the chosen weight and ramp and with weight 0, and 0.25 with the chosen ones;
+3. `ipa` with maps of 4 and 8 intervals, with the chosen weight, ramp and alpha.
 
 The rule of choice: a setting's shortfall is how far its mean score lies below the best GIN setting of the stage, and
 the setting with the smallest mean shortfall over both studies is chosen. A `consistency` of 0 is augmentation alone and
@@ -37,7 +37,7 @@ from elsewhere.study.study import open_study
 from elsewhere.training import Settings, train
 
 SEEDS = (0, 1, 2)
-SHARED = {"steps": 300, "validate_every": 30, "overlap": 0.25}
+SHARED = {"steps": 300, "validate_every": 100, "overlap": 0.25}
 STUDIES: dict[str, dict[str, Any]] = {
     "retina-vessels": {
         "patch_size": [128, 128],
@@ -57,7 +57,6 @@ GRID: list[dict[str, Any] | None] = [
     {"consistency": 0.0},
     {"consistency": 0.3},
     {"consistency": 1.0},
-    {"consistency": 1.0, "ramp": 0.5},
     {"consistency": 3.0},
     {"consistency": 3.0, "ramp": 0.5},
     {"consistency": 10.0, "ramp": 0.5},

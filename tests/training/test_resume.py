@@ -9,7 +9,7 @@ import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import throwaway
@@ -17,9 +17,11 @@ import torch
 from fake_development import SMALL, FakeDevelopment
 from torch import Tensor
 
+from elsewhere.errors import RunError
 from elsewhere.methods import Context, Method, registry
 from elsewhere.training import Settings, Trained, load_model, train
 from elsewhere.training.checkpoint import Checkpoints
+from elsewhere.training.state import Progress
 
 SETTINGS: dict[str, Any] = {
     **SMALL,
@@ -213,3 +215,29 @@ def test_the_last_two_checkpoints_stay_and_what_they_point_to(tmp_path: Path) ->
     found, notes = Checkpoints(tmp_path).load()
     assert found is not None
     assert (int(found["value"]), notes) == (5, [])
+
+
+class More(Settings):
+    """With a key that a later version of the package brings."""
+
+    LATER: ClassVar[dict[str, Any]] = {"mixing": 0.0}
+
+    mixing: float = 0.0
+
+
+def test_a_training_goes_on_under_a_version_with_more_settings(tmp_path: Path) -> None:
+    class Stop(Exception):
+        pass
+
+    def stop(progress: Progress) -> None:
+        if progress.step >= 14:
+            raise Stop
+
+    where, plain = tmp_path / "run", {**SETTINGS, "validate_every": 2, "checkpoint_every": 6}
+    with pytest.raises(Stop):
+        train(FakeDevelopment(), "erm", Settings.make(plain), seed=0, folder=where, progress=stop)
+    with pytest.raises(RunError, match="mixing"):
+        train(FakeDevelopment(), "erm", More(**plain, mixing=0.5), seed=0, folder=where)
+    steps: list[int] = []
+    train(FakeDevelopment(), "erm", More(**plain), seed=0, folder=where, progress=lambda told: steps.append(told.step))
+    assert min(steps) > 6

@@ -7,6 +7,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from elsewhere.identity import identifying
 from elsewhere.study.hashes import FileHashes
 
 if TYPE_CHECKING:
@@ -49,7 +50,9 @@ def study_digest(study: Study, hashes: FileHashes) -> str:
             "classes": list(study.classes),
             "values": sorted((int(value), int(index)) for value, index in study.label_values.items()),
             # The column of the sites shows in the sites of the cases.
-            "config": study.config.model_dump(mode="json", exclude={"name", "site_column"}),
+            "config": identifying(
+                study.config.model_dump(mode="json", exclude={"name", "site_column"}), study.config.LATER
+            ),
         }
     )
 

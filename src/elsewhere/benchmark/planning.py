@@ -11,6 +11,7 @@ from elsewhere.benchmark.content import digest
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec
 from elsewhere.benchmark.variants import options_of, read_methods, require_different, require_used
 from elsewhere.errors import SettingsError
+from elsewhere.identity import identifying
 from elsewhere.methods import by_content, get
 from elsewhere.methods.own_code import OwnCode
 from elsewhere.study.case import Fold
@@ -118,9 +119,9 @@ def plan(
                 "options": by_content(trained_as, own),
                 "fold": [sorted(fold.held_out), fold.part],
                 "seed": seed,
-                "settings": _that_matter(shared["settings"]),
+                "settings": identifying(_that_matter(shared["settings"]), settings.LATER),
                 "oracle": ORACLE in chosen,
-                # Runs of before there were such questions stay.
+                # Like later keys: runs that were finished before keep their name.
                 **({} if few is None else {"patients": few}),
                 **({"code": code} if code else {}),
             }
@@ -155,7 +156,7 @@ def plan(
     return specs
 
 
-def _that_matter(settings: Any) -> dict[str, Any]:
+def _that_matter(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in NOT_PART_OF_THE_RESULT}
 
 

@@ -15,10 +15,13 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import pandas as pd
 
+from elsewhere import methods
 from elsewhere.errors import RunError, StudyError
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.sites import new_site_interval
+from elsewhere.identity import identifying
 from elsewhere.study.config import CONFIG_NAME, load_config
+from elsewhere.training.settings import Settings
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -112,7 +115,9 @@ def _label(specs: Sequence[Mapping[str, Any]], method: str, options: Mapping[str
         for spec in specs
         if spec.get("trained_as", spec["method"]) == method and spec["fold"]["part"] is None  # no reference
     }
-    alike = [name for name, spec in own.items() if _plain(dict(options)) == _plain(spec["options"])]
+    later = methods.card(method).later
+    asked = _plain(identifying(options, later))
+    alike = [name for name, spec in own.items() if asked == _plain(identifying(spec["options"], later))]
     return next(iter([*alike, *(name for name in own if name == method), *own]), method)
 
 
@@ -213,8 +218,9 @@ def _differences(
 ) -> list[str]:
     """Sentences: what the benchmark's runs were trained with, where it is not what this training is."""
     found = []
-    there = {**spec["settings"], **{f"{spec['method']}.{key}": value for key, value in spec["options"].items()}}
-    here = {**settings, **{f"{spec['method']}.{key}": value for key, value in options.items()}}
+    later = methods.card(spec.get("trained_as", spec["method"])).later  # which an older benchmark does not name
+    there = {**Settings.LATER, **spec["settings"], **_named(spec["method"], {**later, **spec["options"]})}
+    here = {**Settings.LATER, **settings, **_named(spec["method"], {**later, **options})}
     for key in sorted({*there, *here} - set(NOT_COMPARED)):
         if not _same(_plain(there.get(key)), _plain(here.get(key))):
             found.append(f"{key} was {there.get(key)} there and is {here.get(key)} here")
@@ -222,6 +228,10 @@ def _differences(
     if few[0] != few[1]:
         found.append(f"{few[0]} trained there and {few[1]} here")
     return found
+
+
+def _named(method: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    return {f"{method}.{key}": value for key, value in options.items()}
 
 
 def _other_rules(folder: Path, study: Study, settings: Mapping[str, Any]) -> list[str]:

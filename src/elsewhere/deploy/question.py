@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from elsewhere import methods
 from elsewhere.deploy.found import found_elsewhere
 from elsewhere.errors import SettingsError
+from elsewhere.identity import identifying
 from elsewhere.methods.own_code import OwnCode
 from elsewhere.study.cache import Cache
 from elsewhere.study.study import open_study
@@ -64,7 +65,9 @@ class Question:
             "options": methods.by_content(self.method, self.options),
             "seed": self.seed,
             "selection": self.selection,
-            "settings": self.settings.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT)),
+            "settings": identifying(
+                self.settings.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT)), self.settings.LATER
+            ),
             "data": development.sha256,
             **({} if self.patients is None else {"patients": self.patients}),
         }

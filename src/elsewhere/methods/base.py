@@ -131,6 +131,7 @@ class Card:
         files: options that name a file; its content is part of what a run is.
         imports: options that may be an import path, `package.module:Class`, whose code is run where it is trusted.
         null: options under which it is exactly ERM; None where there are none.
+        later: neutral values of options that were added after the first runs (`elsewhere.identity`).
     """
 
     name: str
@@ -148,6 +149,7 @@ class Card:
     files: tuple[str, ...] = ()
     imports: tuple[str, ...] = ()
     null: Mapping[str, Any] | None = None
+    later: Mapping[str, Any] = field(default_factory=dict)
 
 
 class Method(nn.Module):

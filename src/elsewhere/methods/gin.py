@@ -47,6 +47,7 @@ class GIN(Method):
         defaults={"consistency": 10.0, "alpha": 1.0, "ipa": False, "ramp": 0.0, "ipa_points": 4},
         ranges={"consistency": (0.0, 20.0), "alpha": (0.0, 1.0), "ramp": (0.0, 1.0), "ipa_points": (1, 16)},
         null={"consistency": 0.0, "alpha": 0.0},
+        later={"ramp": 0.0, "ipa_points": 4},
     )
 
     def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:

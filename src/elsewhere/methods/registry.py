@@ -12,6 +12,7 @@ from typing import Any
 from torch import nn
 
 from elsewhere.errors import SettingsError
+from elsewhere.identity import identifying
 from elsewhere.methods.base import Card, Method
 from elsewhere.networks.import_path import is_import_path
 from elsewhere.tasks.base import Task
@@ -61,12 +62,12 @@ def card(name: str) -> Card:
 def by_content(name: str, options: Mapping[str, Any]) -> dict[str, Any]:
     """Options of a method as they decide a result: a file that one of them names is the SHA-256 of its content.
 
-    So is one that is read where none is named (`Method.own_files`).
+    So is one that is read where none is named (`Method.own_files`). Later options at their neutral value are left out.
 
     Raises:
         SettingsError: there is no such file.
     """
-    found = dict(options)
+    found = identifying(options, card(name).later)
     named = {key: Path(str(found[key])) for key in card(name).files if found.get(key)}
     for key, path in {**get(name).own_files(options), **named}.items():
         if not path.is_file():

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -69,6 +69,9 @@ class StudyConfig(BaseModel):
         patch_size: pixels per axis of a training patch.
         roles: a fixed protocol, by site.
     """
+
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """Neutral values of keys that were added after the first runs (`elsewhere.identity`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal, NamedTuple
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -98,6 +98,9 @@ class Preprocessing(_Frozen):
         mean, std, clip: per channel, where the rule needs them.
         patch_size: voxels per axis of a training patch and a window; None: the whole image.
     """
+
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """Neutral values of keys that were added after the first runs (`elsewhere.identity`)."""
 
     dims: int
     channels: tuple[str, ...]

@@ -16,10 +16,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from functools import cached_property
 from typing import Any
 
+import yaml
 from pydantic import ValidationError
 
 from elsewhere.errors import SealError, StudyError
 from elsewhere.files import write_text
+from elsewhere.identity import identifying
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case, Fold, Picture, Split, StoredCase
 from elsewhere.study.decode import Schema, where
@@ -243,7 +245,8 @@ class Development:
     def sha256(self) -> str:
         """Hash of all that training can get from this object: bytes of the cases, split, preprocessing."""
         text = json.dumps([self._store.sha256(), [getattr(self.split, r) for r in ROLES], self.task, self.channels])
-        return hashlib.sha256((text + self.preprocessing.to_yaml()).encode()).hexdigest()
+        preprocessing = identifying(self.preprocessing.model_dump(mode="json"), self.preprocessing.LATER)
+        return hashlib.sha256((text + yaml.safe_dump(preprocessing, sort_keys=False)).encode()).hexdigest()
 
     def _inside(self, case_id: str) -> str:
         if case_id not in self._store:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
@@ -59,6 +59,9 @@ class Settings(BaseModel):
         log_every: steps whose mean is one point of the log.
         loggers: besides `log.csv`: "tensorboard", "mlflow", "wandb".
     """
+
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """Neutral values of keys that were added after the first runs (`elsewhere.identity`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

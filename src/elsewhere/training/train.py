@@ -22,6 +22,7 @@ from torch.multiprocessing.spawn import ProcessRaisedException
 
 from elsewhere import methods, tasks
 from elsewhere.errors import ElsewhereError, SettingsError
+from elsewhere.identity import identifying
 from elsewhere.methods import Method
 from elsewhere.networks.layout import channels_last
 from elsewhere.training.bfloat16 import check_bfloat16
@@ -313,13 +314,15 @@ def _build(job: _Job) -> tuple[dict[str, Any], Method]:
 def _identity(job: _Job, config: Mapping[str, Any], world: int) -> dict[str, Any]:
     """All that a checkpoint must share with the training that goes on from it, as plain values."""
     settings = job.settings.model_dump(mode="json", exclude=set(NOT_PART_OF_THE_RESULT))
+    options = identifying(config["options"], methods.card(job.method).later)
     found = {
-        **settings,
+        **identifying(settings, job.settings.LATER),
         "seed": job.seed,
         "devices": world,
         "oracle": job.oracle is not None,
         "data": job.development.sha256[:16],
         **{key: value for key, value in config.items() if key not in ("versions", "format")},
+        "options": options,
     }
     plain: dict[str, Any] = json.loads(json.dumps(found))
     return plain

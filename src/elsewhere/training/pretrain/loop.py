@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from elsewhere.errors import RunError
+from elsewhere.identity import identifying
 from elsewhere.networks.stable import FeatureUNet
 from elsewhere.networks.stable.scaling import scale
 from elsewhere.training.checkpoint import Checkpoints
@@ -86,11 +87,12 @@ class PretrainLoop:
         self.folder, self.progress = folder, progress
         self.checkpoints = Checkpoints(folder / "checkpoint")
         self.state = Progressed()
+        that_matter = identifying(settings.model_dump(), settings.LATER)
         self.identity: dict[str, Any] = {
             "dims": dims,
             "seed": seed,
             "labels": "" if maps is None else digest(maps),
-            **{key: value for key, value in settings.model_dump().items() if not key.endswith("_every")},
+            **{key: value for key, value in that_matter.items() if not key.endswith("_every")},
         }
         training, held_out = _shared_out(maps)
         self.pairs = Pairs.make(dims, settings, training)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -41,6 +41,9 @@ class PretrainSettings(BaseModel):
         validate_every, checkpoint_every, log_every: steps.
         validation: anatomies on which the retrieval is measured.
     """
+
+    LATER: ClassVar[Mapping[str, Any]] = {}
+    """Neutral values of keys that were added after the first pretrainings (`elsewhere.identity`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
