@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Mapping
+from typing import Any
+
 import torch
 from torch import Tensor
 
 from elsewhere import acquisition
+from elsewhere.errors import SettingsError
 from elsewhere.methods.base import Batch, Card, Context, Method
 from elsewhere.methods.registry import register
+
+LIMITS = {"consistency": (0, math.inf), "alpha": (0, 1), "ramp": (0, 1), "ipa_points": (1, 64)}
+"""Least and largest value of the numeric options."""
 
 
 def consistency(first: Tensor, second: Tensor) -> Tensor:
@@ -49,6 +57,14 @@ class GIN(Method):
         null={"consistency": 0.0, "alpha": 0.0},
         later={"ramp": 0.0, "ipa_points": 4},
     )
+
+    @classmethod
+    def check(cls, options: Mapping[str, Any]) -> None:
+        """See `Method.check`."""
+        for key, (low, high) in LIMITS.items():
+            if not low <= options[key] <= high or math.isinf(options[key]):
+                wanted = f"a number from {low} to {high}" if high < math.inf else "0 or a finite number above"
+                raise SettingsError(f"method gin: {key} must be {wanted}, found {options[key]}")
 
     def loss(self, batch: Batch, context: Context) -> dict[str, Tensor]:
         """The task's loss on the views, and their divergence; logs both."""
