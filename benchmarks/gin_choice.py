@@ -62,8 +62,10 @@ GRID: list[dict[str, Any] | None] = [
     {"consistency": 3.0},
     {"consistency": 3.0, "ramp": 0.5},
     {"consistency": 10.0, "ramp": 0.5},
+    *({"consistency": 0.3, "alpha": alpha} for alpha in (0.5, 0.25, 0.1)),
+    {"consistency": 0.0, "alpha": 0.25},
 ]
-"""Options of each setting; stages 2 and 3 are added here once the stage before has chosen."""
+"""Options of each setting; stage 3 is added here once stage 2 has chosen."""
 
 
 def name(options: dict[str, Any] | None) -> str:
