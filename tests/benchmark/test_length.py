@@ -8,6 +8,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from elsewhere.benchmark.length import LENGTH, Length, Training, compare, judge, read_length, write_length
@@ -56,6 +57,24 @@ def test_the_interval_is_students_over_the_pairs() -> None:
 )
 def test_the_rule(mean: float, lo: float, hi: float, verdict: str) -> None:
     assert judge(mean, lo, hi) == verdict
+
+
+@pytest.mark.parametrize(("correlation", "covered"), [(0.0, 0.95), (0.1, 0.92), (0.3, 0.84)])
+def test_how_often_the_interval_holds_the_true_gain(correlation: float, covered: float) -> None:
+    """The shares of docs/explanation/recipe.md: 4 folds and 3 seeds; pairs of a seed correlate. True gain 0."""
+    generator, repetitions, hits = np.random.default_rng(0), 2000, 0
+    for _ in range(repetitions):
+        shared = np.sqrt(correlation) * generator.normal(size=(3, 1))
+        gains = shared + np.sqrt(1 - correlation) * generator.normal(size=(3, 4))
+        made = [
+            Training(fold, seed, steps, "", float(gains[seed, number]) * (steps == 2), steps, 0.0)
+            for seed in range(3)
+            for number, fold in enumerate(FOLDS)
+            for steps in (1, 2)
+        ]
+        (gain,) = compare("toy", "dice", (1, 2), 12, made).gains
+        hits += gain.lo <= 0 <= gain.hi
+    assert hits / repetitions == pytest.approx(covered, abs=0.02)
 
 
 def test_the_sentence_says_gain_interval_n_and_what_to_do() -> None:
