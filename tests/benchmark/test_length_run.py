@@ -232,6 +232,7 @@ def test_without_validation_patients_nothing_is_told(lengths: Lengths, tmp_path:
     assert found is not None
     assert (found.gains[0].n, found.verdict) == (0, "not told")
     assert "not told from 0 pairs" in lengths.said
+    assert "note A held out: there are no validation cases" in lengths.said
 
 
 def test_a_training_that_lost_its_log_is_named(lengths: Lengths, study: Path) -> None:

@@ -251,6 +251,15 @@ def _write_state(out: Path, outcomes: Sequence[Outcome], starts: int, seconds: f
 
 def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
     print_summary(console, summarise(out))
+    return print_ending(console, out, specs, outcomes)
+
+
+def print_ending(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
+    """Say what runs noted, which failed and where their errors are, and how long it took.
+
+    Returns:
+        0 where none failed, else 1.
+    """
     notes: dict[tuple[str, str], list[RunSpec]] = {}
     for spec in specs:
         for note in (read_done(out / spec.folder) or {}).get("notes", ()):
@@ -258,15 +267,6 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
     for (_, note), those in notes.items():  # most are of the split: the same for every method
         whose = f"{those[0].fold.title} held out" if len(those) > 1 else those[0].title
         console.print(f"[yellow]note[/yellow] {escape(whose)}: {escape(note)}", highlight=False, soft_wrap=True)
-    return print_ending(console, out, specs, outcomes)
-
-
-def print_ending(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
-    """Say which runs failed and where their errors are, and how long it took.
-
-    Returns:
-        0 where none failed, else 1.
-    """
     failed = [outcome for outcome in outcomes if not outcome.ok]
     by_identity, named = {spec.identity: spec for spec in specs}, titles(specs)
     for outcome in failed:
