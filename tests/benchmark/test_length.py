@@ -90,7 +90,7 @@ def test_several_lengths_and_from_where_on_none_pays() -> None:
     assert [gain.verdict for gain in found.gains] == ["pays", "does not pay", "does not pay"]
     assert (found.verdict, found.enough) == ("does not pay", 200)
     assert "from 100 to 200 steps and -0.015" in found.sentence
-    assert found.sentence.endswith("length does not pay beyond 200 steps, by a gain of 0.01 or more")
+    assert found.sentence.endswith("length does not pay beyond 200 steps (a gain of 0.01 or more is ruled out)")
     first, last = found.beyond(100), found.up_to(800)
     assert first is not None
     assert last is not None
@@ -160,3 +160,12 @@ def test_reading_brings_nothing_heavy() -> None:
     )
     done = subprocess.run([sys.executable, "-c", heavy], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"
+
+
+def test_neither_shown_nor_ruled_out() -> None:
+    """Differences -0.02, 0.02, 0.02, 0.06: mean 0.02, SD 0.03266, half width 3.182446 x 0.01633 = 0.05197."""
+    found = asked({300: [0.6] * 4, 600: [0.58, 0.62, 0.62, 0.66]})
+    assert found.sentence == (
+        "ERM gains +0.020 [-0.032, 0.072] from 300 to 600 steps on validation (4 folds x 1 seed): not told, a gain of "
+        "0.01 or more is neither shown nor ruled out; more seeds may tell"
+    )

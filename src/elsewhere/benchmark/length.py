@@ -108,7 +108,7 @@ class Length:
 
     @property
     def verdict(self) -> str:
-        """On the last doubling, or whatever the last two lengths are: does more than the last but one pay?"""
+        """Of the last gain: does the longest training pay over the one before?"""
         return self.gains[-1].verdict
 
     @property
@@ -149,12 +149,10 @@ class Length:
         if last.verdict == PAYS:
             return "length still pays; train longer before comparing methods"
         if last.verdict == DOES_NOT:
-            return f"length does not pay beyond {self.enough} steps, by a gain of {WORTH:g} or more"
+            return f"length does not pay beyond {self.enough} steps (a gain of {WORTH:g} or more is ruled out)"
         if last.n < 2:
             return f"not told from {last.n} pair{'s' * (last.n != 1)} of trainings; ask for more seeds or folds"
-        return (
-            f"not told whether length pays: a gain of {WORTH:g} is neither shown nor ruled out; more seeds would tell"
-        )
+        return f"not told, a gain of {WORTH:g} or more is neither shown nor ruled out; more seeds may tell"
 
 
 def gain_said(gain: Gain) -> str:
