@@ -5,14 +5,12 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from elsewhere.benchmark.length import DOES_NOT, NOT_TOLD, PAYS, WORTH, Gain, Length, Training, gain_said, read_length
+from elsewhere.benchmark.length import DOES_NOT, PAYS, WORTH, Gain, Length, Training, gain_said, read_length
 from elsewhere.benchmark.loading import Loaded
 from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.report.blocks import Block, Cell, Heading, Row, Table, Text, number
 
 TITLE = "Does a longer training pay?"
-
-SAID = {PAYS: "length pays", DOES_NOT: "length does not pay", NOT_TOLD: "not told"}
 
 
 def blocks(loaded: Loaded) -> list[Block]:
@@ -22,24 +20,10 @@ def blocks(loaded: Loaded) -> list[Block]:
     steps = int(own[0].settings["steps"])  # one number for all runs of a question
     if length is None:
         return [Heading(TITLE), Text([f"Not asked yet. {_command(steps)}"])]
-    captions = [
-        f"{length.sentence}.",
-        f"Validation {NAMES.get(length.metric, length.metric)} of the selected models, mean over {_seeds(length)}, and "
-        "what a longer training gained. The gain at the last step has no choice among validations in it.",
-        "[ ]: 95 % interval of the mean over pairs of trainings (fold and seed), by Student's t: about other trainings "
-        "in these folds, not about other sites. Folds share patients, so it may be too narrow. "
-        f"Length pays where its lower limit is above 0 and the mean gain at least {WORTH:g}; it does not where the "
-        f"upper limit is below {WORTH:g}.",
-    ]
-    warnings: list[str] = []
+    told, warns = "No run of this benchmark is among these trainings: their data, settings or lengths are others.", True
     if length.about(spec.identity for spec in own):
         told, warns = _of_benchmark(length, steps)
-        (warnings if warns else captions).insert(0, told)
-    else:
-        warnings.append(
-            "No run of this benchmark is among these trainings: their data, settings or lengths are others."
-        )
-    return [Heading(TITLE), _table(length, captions, warnings)]
+    return [Heading(TITLE), Text([f"{length.sentence}."]), Text([told], "missing" if warns else ""), _table(length)]
 
 
 def _command(steps: int) -> str:
@@ -64,17 +48,22 @@ def _of_benchmark(length: Length, steps: int) -> tuple[str, bool]:
     return f"{here}; whether a longer training pays is not told.", True
 
 
-def _table(length: Length, captions: Sequence[str], warnings: Sequence[str]) -> Table:
-    head = ["held out", *(f"{n} steps" for n in length.steps), *(_named(gain) for gain in length.gains)]
+def _table(length: Length) -> Table:
+    head = ["held out", *(f"{n} steps" for n in length.steps), *(f"gain to {gain.longer}" for gain in length.gains)]
     folds = list(dict.fromkeys(one.held_out for one in length.trainings))
     rows = [Row(fold, _cells(length, [one for one in length.trainings if one.held_out == fold])) for fold in folds]
     scores = [Cell(number(_mean([one.selected for one in length.trainings if one.steps == n]))) for n in length.steps]
     rows.append(Row("all", [*scores, *(_gain(gain) for gain in length.gains)]))
-    return Table(TITLE, head, rows, captions, warnings)
-
-
-def _named(gain: Gain) -> str:
-    return f"gain from {gain.shorter} to {gain.longer}"
+    last = ", ".join(f"{number(gain.last, sign=True)} to {gain.longer} steps" for gain in length.gains)
+    captions = [
+        f"Validation {NAMES.get(length.metric, length.metric)} of the selected models, mean over {_seeds(length)}, and "
+        f"what each length gained over the one before. After the last step, with no choice of validations: {last}.",
+        "[ ]: 95 % interval of the mean over pairs of trainings (fold and seed), by Student's t: about other trainings "
+        "in these folds, not about other sites. Folds share patients, so it may be too narrow. "
+        f"Length pays where its lower limit is above 0 and the mean gain at least {WORTH:g}; it does not where the "
+        f"upper limit is below {WORTH:g}.",
+    ]
+    return Table(TITLE, head, rows, captions)
 
 
 def _cells(length: Length, of_fold: Sequence[Training]) -> list[Cell]:
@@ -88,13 +77,10 @@ def _cells(length: Length, of_fold: Sequence[Training]) -> list[Cell]:
 
 
 def _gain(gain: Gain) -> Cell:
-    n = f"{gain.n} pair{'s' * (gain.n != 1)}"
     interval = "no interval"
     if not math.isnan(gain.lo):
         interval = f"[{number(gain.lo, sign=True)}, {number(gain.hi, sign=True)}]"
-    at_last = f"at the last step {number(gain.last, sign=True)}"
-    mark = "missing" if gain.verdict == PAYS else ""
-    return Cell(number(gain.mean, sign=True), [interval, n, at_last, SAID[gain.verdict]], mark)
+    return Cell(number(gain.mean, sign=True), [interval, gain.verdict], "missing" if gain.verdict == PAYS else "")
 
 
 def _seeds(length: Length) -> str:
