@@ -68,7 +68,7 @@ def test_a_benchmark_that_is_too_short(folder: Path) -> None:
         f"{NASTY}   0.600 0.640 +0.040",
         "B   0.700 0.750 +0.050",
         "C   0.500 0.560 +0.060",
-        "all   0.600 0.650 +0.050 [+0.025, +0.075] pays",
+        "all   0.600 0.650 +0.050 [0.025, 0.075] pays",
     ):
         assert " ".join(row.split()) in text
     assert "After the last step, with no choice of validations: +0.040 to 400 steps." in text

@@ -79,7 +79,7 @@ def _cells(length: Length, of_fold: Sequence[Training]) -> list[Cell]:
 def _gain(gain: Gain) -> Cell:
     interval = "no interval"
     if not math.isnan(gain.lo):
-        interval = f"[{number(gain.lo, sign=True)}, {number(gain.hi, sign=True)}]"
+        interval = f"[{number(gain.lo)}, {number(gain.hi)}]"
     return Cell(number(gain.mean, sign=True), [interval, gain.verdict], "missing" if gain.verdict == PAYS else "")
 
 
