@@ -176,7 +176,7 @@ def test_a_run_of_an_older_evaluation_is_evaluated_again_and_not_trained(good: t
         age(run)
     assert again(copy, study) == 0
     assert "0 done, 4 to do" in copy.said
-    assert "4 of them are trained, and only evaluated anew" in copy.said
+    assert "4 of them are trained already, and only evaluated" in copy.said
     assert trainings(copy) == before
     assert (copy.out / "results.csv").read_text() == results
     for mine, theirs in zip(copy.runs(), sorted(whole.glob("runs/*/*/*")), strict=True):
@@ -218,7 +218,7 @@ def test_a_table_changed_by_hand_is_refused_by_name(good: tuple[Path, Path], cop
     assert "delete it and run the same 'elsewhere benchmark' command again" in str(caught.value)
     path.unlink()
     assert again(copy, study) == 0
-    assert "1 of them is trained, and only evaluated anew" in copy.said
+    assert "1 of them is trained already, and only evaluated" in copy.said
     assert path.read_bytes() == (main_run(whole) / name).read_bytes()
     assert trainings(copy) == before
 
@@ -240,7 +240,7 @@ def test_killed_while_the_tables_are_replaced(
         copy(study, selection=["last"], **question)
     monkeypatch.undo()
     assert copy(study, **question) == 0
-    assert "1 of them is trained, and only evaluated anew" in copy.said
+    assert "1 of them is trained already, and only evaluated" in copy.said
     assert trainings(copy) == before
 
 

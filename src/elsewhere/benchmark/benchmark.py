@@ -14,34 +14,27 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.markup import escape
 
+from elsewhere.benchmark.asked import Asked
 from elsewhere.benchmark.attempt import Outcome, Work
-from elsewhere.benchmark.content import study_digest
 from elsewhere.benchmark.covariates import write_covariates
-from elsewhere.benchmark.display import Display, clock
+from elsewhere.benchmark.display import Display, clock, titles
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
 from elsewhere.benchmark.executor_ray import RayExecutor
 from elsewhere.benchmark.loading import is_evaluation
-from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
 from elsewhere.benchmark.run import execute
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
 from elsewhere.benchmark.trusting import trusting
-from elsewhere.benchmark.variants import read_methods
-from elsewhere.errors import RunError, SettingsError
+from elsewhere.errors import RunError
 from elsewhere.files import folder_lock, write_text
 from elsewhere.methods import card
-from elsewhere.study.cache import Cache
 from elsewhere.study.description import describe, study_yaml
-from elsewhere.study.hashes import FileHashes
 from elsewhere.study.manifest import MANIFEST_NAME
-from elsewhere.study.study import open_study
 from elsewhere.terminal import console as standard_output
 from elsewhere.training.bfloat16 import slow_bfloat16
-from elsewhere.training.log import require_loggers
 from elsewhere.training.settings import Settings
-from elsewhere.training.train import require_machine
 
 if TYPE_CHECKING:
     from elsewhere.study.study import Study
@@ -101,44 +94,29 @@ def run_benchmark(
         ElsewhereError: the question itself makes no sense, or the folder is in use or cannot be written.
     """
     out, console = Path(out), console or standard_output()
-    base = {} if steps is None else {"steps": steps}
-    settings, options = Settings.parse(changes, base, read_methods(methods))
-    if ray is None:  # the machines of a cluster may have what this one lacks
-        require_machine(settings)
-        require_loggers(settings.loggers)
-    numbers = list(range(seeds)) if isinstance(seeds, int) else list(seeds)
-    if not numbers:
-        raise SettingsError("--seeds: found 0, wanted at least 1")
-    folder = None if cache is None else Path(cache)
-    opened = open_study(study, site_column=site_column, allow_outside=allow_outside, cache=folder)
-    content = study_digest(opened, FileHashes(Cache(folder).folder / "hashes.tsv"))
+    asked = Asked(
+        path=Path(study),
+        methods=methods,
+        seeds=seeds,
+        held_out=held_out,
+        changes=changes,
+        patients=patients,
+        site_column=site_column,
+        allow_outside=allow_outside,
+        cache=None if cache is None else Path(cache),
+        trust=trust,
+        here=ray is None,
+    )
+    settings, options = asked.settings(steps)
+    opened = asked.study
 
     def planned(rules: Sequence[str]) -> list[RunSpec]:
-        return plan(
-            opened,
-            methods,
-            numbers,
-            held_out,
-            settings,
-            options,
-            rules,
-            reference,
-            path=Path(study),
-            site_column=site_column,
-            allow_outside=allow_outside,
-            cache=folder,
-            content=content,
-            patients=patients,
-            trust=trust,
-        )
+        return asked.plan(methods, settings, options, rules, reference)
 
     specs = planned(selection)
     if ORACLE not in selection and any(out.glob("runs/*/*/seed*-oracle-*")):
         specs = _with_models(out, specs, planned([*selection, ORACLE]))
-    if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
-        raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
-    if is_evaluation(out):  # its tables would be overwritten
-        raise RunError(f"{out}: is the folder of an evaluation; choose another folder with --out")
+    require_free(out)
     with folder_lock(out, "a benchmark"):
         _write_question(out, opened, specs)
         waiting = []
@@ -149,11 +127,23 @@ def run_benchmark(
                 require_intact(out / spec.folder)
         _print_question(console, out, opened, specs, waiting, settings.resolved(opened.task, opened.dims), ray is None)
         began = time.monotonic()
-        executor = _executor(trusting(work, specs) if trust else work, ray, jobs, len(waiting)) if waiting else None
-        outcomes = _run(executor, waiting, out, console) if executor is not None else []
+        executor = executor_for(trusting(work, specs) if trust else work, ray, jobs, len(waiting)) if waiting else None
+        outcomes = run_all(executor, waiting, out, console) if executor is not None else []
         write_tables(out, specs)
         _write_state(out, outcomes, executor.starts if executor else 0, time.monotonic() - began)
         return _print_answer(console, out, specs, outcomes)
+
+
+def require_free(out: Path) -> None:
+    """Refuse the folder of something else.
+
+    Raises:
+        RunError: it is that of a study or of an evaluation.
+    """
+    if (out / MANIFEST_NAME).exists():  # its study.yaml would be overwritten
+        raise RunError(f"{out}: is the folder of a study, which is never written to; choose another folder with --out")
+    if is_evaluation(out):  # its tables would be overwritten
+        raise RunError(f"{out}: is the folder of an evaluation; choose another folder with --out")
 
 
 def _with_models(out: Path, specs: Sequence[RunSpec], seen: Sequence[RunSpec]) -> list[RunSpec]:
@@ -167,15 +157,17 @@ def _with_models(out: Path, specs: Sequence[RunSpec], seen: Sequence[RunSpec]) -
     return [chosen(spec, other) for spec, other in zip(specs, seen, strict=True)]
 
 
-def _executor(work: Work, ray: str | None, jobs: int | None, n_runs: int) -> LocalExecutor | RayExecutor:
+def executor_for(work: Work, ray: str | None, jobs: int | None, n_runs: int) -> LocalExecutor | RayExecutor:
+    """On this machine, or on a cluster."""
     if ray is not None:
         return RayExecutor(work, ray)
     return LocalExecutor(work, min(jobs or cores(), n_runs))
 
 
-def _run(
+def run_all(
     executor: LocalExecutor | RayExecutor, waiting: Sequence[RunSpec], out: Path, console: Console
 ) -> list[Outcome]:
+    """Do the runs and show how they go on."""
     outcomes = []
     with Display(waiting, console) as display:
         for outcome in executor.run(waiting, out, display.event):
@@ -233,7 +225,7 @@ def _print_question(
     )
     again = sum(trained(out / spec.folder, spec) for spec in waiting)
     if again:
-        say(f"again     {again} of them {'is' if again == 1 else 'are'} trained, and only evaluated anew")
+        say(f"again     {again} of them {'is' if again == 1 else 'are'} trained already, and only evaluated")
     if any(spec.method == REFERENCE for spec in specs):
         say("reference the same network, trained with ERM within each held-out site, patient-wise cross-validation")
     if any(ORACLE in spec.selection for spec in specs):
@@ -259,8 +251,15 @@ def _write_state(out: Path, outcomes: Sequence[Outcome], starts: int, seconds: f
 
 def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
     print_summary(console, summarise(out))
-    failed = [outcome for outcome in outcomes if not outcome.ok]
-    by_identity = {spec.identity: spec for spec in specs}
+    return print_ending(console, out, specs, outcomes)
+
+
+def print_ending(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
+    """Say what runs noted, which failed and where their errors are, and how long it took.
+
+    Returns:
+        0 where none failed, else 1.
+    """
     notes: dict[tuple[str, str], list[RunSpec]] = {}
     for spec in specs:
         for note in (read_done(out / spec.folder) or {}).get("notes", ()):
@@ -268,9 +267,11 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
     for (_, note), those in notes.items():  # most are of the split: the same for every method
         whose = f"{those[0].fold.title} held out" if len(those) > 1 else those[0].title
         console.print(f"[yellow]note[/yellow] {escape(whose)}: {escape(note)}", highlight=False, soft_wrap=True)
+    failed = [outcome for outcome in outcomes if not outcome.ok]
+    by_identity, named = {spec.identity: spec for spec in specs}, titles(specs)
     for outcome in failed:
-        spec = by_identity[outcome.identity]
-        line = f"{escape(spec.title)}: {escape(outcome.error or '')} ({escape(str(out / spec.folder / 'error.txt'))})"
+        where = out / by_identity[outcome.identity].folder / "error.txt"
+        line = f"{escape(named[outcome.identity])}: {escape(outcome.error or '')} ({escape(str(where))})"
         console.print(f"[red]failed[/red] {line}", highlight=False, soft_wrap=True)
     if failed:
         console.print(

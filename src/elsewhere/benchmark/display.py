@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.console import Console
@@ -33,6 +33,7 @@ class Display:
     def __init__(self, specs: Sequence[RunSpec], console: Console) -> None:
         self.console = console
         self.specs: Mapping[str, RunSpec] = {spec.identity: spec for spec in specs}
+        self._titles = titles(specs)
         self.done = 0
         self._spoken: dict[str, float] = {}
         self._bars: dict[str, TaskID] = {}
@@ -83,7 +84,7 @@ class Display:
     def finish(self, outcome: Outcome) -> None:
         """A run ended."""
         self.done += 1
-        title = escape(self.specs[outcome.identity].title)
+        title = escape(self._titles[outcome.identity])
         if self._progress is not None:
             bar = self._bars.pop(outcome.identity, None)
             if bar is not None:
@@ -98,7 +99,8 @@ class Display:
 
     def _name(self, run: str) -> str:
         spec = self.specs[run]
-        return escape(f"{spec.method} {spec.fold.name} {spec.seed}" if self._narrow else spec.title)
+        what = spec.settings["steps"] if _lengths(self.specs.values()) > 1 else spec.method
+        return escape(f"{what} {spec.fold.name} {spec.seed}" if self._narrow else self._titles[run])
 
     def _line(self, run: str, message: Mapping[str, Any]) -> None:
         now = time.monotonic()
@@ -107,8 +109,19 @@ class Display:
             return
         self._spoken[run] = now
         where = f"{message.get('step', 0)}/{message.get('steps', 0)}"
-        text = escape(f"{self.specs[run].title}: {where} {note(message)}".rstrip())
+        text = escape(f"{self._titles[run]}: {where} {note(message)}".rstrip())
         self.console.print(text, highlight=False, soft_wrap=True)
+
+
+def titles(specs: Iterable[RunSpec]) -> dict[str, str]:
+    """The title of each run by its identity; it has the steps where runs differ in them."""
+    specs = list(specs)
+    several = _lengths(specs) > 1
+    return {spec.identity: spec.title + (f", {spec.settings['steps']} steps" if several else "") for spec in specs}
+
+
+def _lengths(specs: Iterable[RunSpec]) -> int:
+    return len({spec.settings.get("steps") for spec in specs})
 
 
 def note(message: Mapping[str, Any], *, brief: bool = False) -> str:

@@ -29,8 +29,8 @@ ROLES = ("train", "validation", "calibration", "test")
 
 TABLES = (CASES, PREDICTIONS, CALIBRATION)
 
-BEING_WRITTEN = 0
-"""In the place of the evaluation's number while the tables of a run are being replaced."""
+NO_TABLES = 0
+"""In the place of the evaluation's number where a run is trained only, or its tables are being replaced."""
 
 EVALUATE_AGAIN = (
     "run the same 'elsewhere benchmark' command again: the saved model is evaluated anew, nothing is trained"
@@ -51,7 +51,7 @@ def read_done(folder: Path) -> dict[str, Any] | None:
 def finished(folder: Path, spec: RunSpec) -> bool:
     """This very run has tables of every selection rule that is asked for, be it of an older evaluation."""
     done = read_done(folder)
-    if done is None or done.get("identity") != spec.identity or done.get("evaluation", 1) == BEING_WRITTEN:
+    if done is None or done.get("identity") != spec.identity or done.get("evaluation", 1) == NO_TABLES:
         return False
     return set(spec.selection) <= set(done.get("selection", ()))
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import lru_cache
 from pathlib import Path
@@ -28,8 +28,8 @@ from elsewhere.benchmark.attempt import Emit
 from elsewhere.benchmark.evaluate import Judge, labelled
 from elsewhere.benchmark.oracle import Oracle
 from elsewhere.benchmark.record import (
-    BEING_WRITTEN,
     DONE,
+    NO_TABLES,
     hashes,
     read_done,
     require_split,
@@ -84,27 +84,57 @@ def execute(spec: RunSpec, folder: Path, emit: Emit) -> None:
     after_training = time.monotonic()
     sheets = _evaluate(spec, settings, development, held_out, found, folder, emit)
     training = after_training - prepared if model is None else before.get("seconds", {}).get("training", 0.0)
-    done = {
-        "identity": spec.identity,
-        "evaluation": BEING_WRITTEN,
-        "selection": list(spec.selection),
-        "steps": found.steps,
-        "models": sorted(found.models),
-        "training_notes": list(found.notes),
-        "notes": [*development.split.notes, *found.notes, *sheets.notes, *sheets.extras.notes],
-        "versions": versions(),
-        "seconds": {
-            "preparation": prepared - begun,
-            "training": training,
-            "evaluation": time.monotonic() - after_training,
-        },
+    seconds = {
+        "preparation": prepared - begun,
+        "training": training,
+        "evaluation": time.monotonic() - after_training,
     }
+    notes = [*development.split.notes, *found.notes, *sheets.notes, *sheets.extras.notes]
+    done = _done(spec.identity, spec.selection, found, notes, seconds)
     if before:  # while its tables are replaced they are nobody's; its models are known all the time
         write_text(folder / DONE, json.dumps(done, indent=1))
     write_sheets(folder, sheets)
     whole = {**done, "evaluation": EVALUATION, "files": hashes(folder)}
     write_text(folder / DONE, json.dumps(whole, indent=1))
     shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def train_only(spec: RunSpec, folder: Path, emit: Emit) -> None:
+    """Do the training of a run in `folder`, the very one of `execute`, and leave the held-out site closed.
+
+    `done.json` says that there are no tables: `execute` then evaluates the models and trains nothing.
+
+    Raises:
+        ElsewhereError: whatever stops it, in one sentence.
+    """
+    if (read_done(folder) or {}).get("identity") == spec.identity:
+        return
+    begun = time.monotonic()
+    settings, development, held_out = sealed(spec)
+    write_config(folder, spec, settings, development)
+    prepared = time.monotonic()
+    found = _train(spec, settings, development, held_out, folder, emit)
+    seconds = {"preparation": prepared - begun, "training": time.monotonic() - prepared}
+    notes = [*development.split.notes, *found.notes]
+    write_text(folder / DONE, json.dumps(_done(spec.identity, (), found, notes, seconds), indent=1))
+    shutil.rmtree(folder / "checkpoint", ignore_errors=True)
+
+
+def _done(
+    identity: str, rules: Sequence[str], found: Trained, notes: Sequence[str], seconds: Mapping[str, float]
+) -> dict[str, Any]:
+    """`done.json` of a training whose tables are not written yet; `rules` are those that they will be of."""
+    return {
+        "identity": identity,
+        "evaluation": NO_TABLES,
+        "selection": list(rules),
+        "steps": found.steps,
+        "models": sorted(found.models),
+        "training_notes": list(found.notes),
+        "notes": list(notes),
+        "versions": versions(),
+        "seconds": dict(seconds),
+    }
 
 
 def sealed(spec: RunSpec) -> tuple[Settings, Development, HeldOut]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -12,19 +12,22 @@ from elsewhere.cli.options import (
     Changes,
     HeldOut,
     Jobs,
+    Lengths,
     Methods,
     Patients,
     Ray,
     Reference,
     Seeds,
+    Selection,
     Selections,
     SiteColumn,
-    Steps,
     StudyArgument,
     Trust,
     by_comma,
+    lengths,
     rules,
 )
+from elsewhere.errors import ElsewhereError
 
 
 def methods() -> None:
@@ -54,7 +57,7 @@ def benchmark(
     methods: Methods = "erm,gin,vrex",
     seeds: Seeds = 3,
     held_out: HeldOut = None,
-    steps: Steps = None,
+    steps: Lengths = None,
     jobs: Jobs = 1,
     changes: Changes = None,
     selection: Selections = None,
@@ -65,26 +68,35 @@ def benchmark(
     allow_outside: AllowOutside = False,
     trust: Trust = False,
 ) -> None:
-    """Leave one site out: train each method on the other sites, and judge it on the one that it has never seen."""
+    """Leave one site out: train each method on the other sites, and judge it on the one that it has never seen.
+
+    With --steps N,2N: train ERM at both lengths, on validation patients alone, and say whether length still pays.
+    """
+    numbers = lengths(steps)
+    question: dict[str, Any] = {
+        "out": out,
+        "methods": by_comma(methods),
+        "seeds": seeds,
+        "held_out": held_out or None,
+        "jobs": jobs,
+        "changes": changes or [],
+        "ray": ray,
+        "site_column": site_column,
+        "allow_outside": allow_outside,
+        "trust": trust,
+        "patients": patients,
+    }
+    if len(numbers) > 1:
+        if reference or Selection.oracle in (selection or ()):
+            option = "--reference" if reference else "--selection oracle"
+            raise ElsewhereError(f"{option}: with several --steps no held-out site is opened; leave it away")
+        from elsewhere.benchmark.length_run import run_length
+
+        raise typer.Exit(run_length(study, steps=numbers, **question))
     from elsewhere.benchmark import run_benchmark
 
-    code = run_benchmark(
-        study,
-        out=out,
-        methods=by_comma(methods),
-        seeds=seeds,
-        held_out=held_out or None,
-        steps=steps,
-        jobs=jobs,
-        changes=changes or [],
-        selection=rules(selection),
-        reference=reference,
-        ray=ray,
-        site_column=site_column,
-        allow_outside=allow_outside,
-        trust=trust,
-        patients=patients,
-    )
+    one = numbers[0] if numbers else None
+    code = run_benchmark(study, steps=one, selection=rules(selection), reference=reference, **question)
     raise typer.Exit(code)
 
 

@@ -36,6 +36,12 @@ HeldOut = Annotated[
     list[str] | None, typer.Option(metavar="SITE ...", help="sites to hold out, each in turn; A+B is one group")
 ]
 Steps = Annotated[int | None, typer.Option(min=1, help="training steps of each run")]
+Lengths = Annotated[
+    str | None,
+    typer.Option(
+        metavar="N[,N]", help="training steps of each run; two or more, by comma: does length still pay? ERM alone"
+    ),
+]
 Jobs = Annotated[int, typer.Option(min=1, help="runs at the same time; they share the cores")]
 Changes = Annotated[
     list[str] | None,
@@ -57,6 +63,24 @@ Trust = Annotated[
 def rules(selection: list[Selection] | None) -> list[str]:
     """The rules asked for, as the benchmark takes them."""
     return [rule.value for rule in selection or [Selection.source_val]]
+
+
+def lengths(text: str | None) -> list[int]:
+    """The numbers of `--steps`, as given; none where it was not.
+
+    Raises:
+        ElsewhereError: something else than whole numbers above 0 that differ.
+    """
+    if text is None:
+        return []
+    words = [word.strip() for word in text.split(",")]
+    numbers = [int(word) for word in words if word.isascii() and word.isdigit() and int(word) > 0]
+    if len(numbers) < len(words) or len(set(numbers)) < len(numbers):
+        raise ElsewhereError(
+            f"--steps: found {text!r}, wanted one number above 0, or two or more that differ, separated by commas, "
+            "such as 600,1200"
+        )
+    return numbers
 
 
 def by_comma(text: str) -> list[str]:

@@ -30,7 +30,8 @@ class Settings(BaseModel):
     Attributes:
         network: name in the registry; None: `unet` for segmentation, `densenet121` for classification.
         network_options: of the network.
-        steps: optimiser steps; whether they are enough, ERM's validation curve in the report tells (it should be flat).
+        steps: optimiser steps; whether more would pay, `elsewhere benchmark STUDY --steps N,2N` tells (a curve that is
+            flat at its end does not: the cosine flattens every curve there).
         batch_size: cases of a step, over all processes and accumulated parts.
         accumulate: the batch of a step is computed in this many parts, to save memory; the batch stays what it is.
         learning_rate: at its highest; cosine to 0 after a linear warm-up.

@@ -1,4 +1,4 @@
-"""Training curves: a comparison is fair where ERM's validation curve is flat."""
+"""Training curves, and whether a longer training pays."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.evidence.findings_material import BASELINE, PRIMARY
 from elsewhere.report.blocks import Block, Figure, Figures, Heading, Section, Text, number
 from elsewhere.report.charts import Line, curves
+from elsewhere.report.sections import length
 from elsewhere.report.sections.view import crowded, stands_out
 
 TITLE = "Was training long enough?"
@@ -39,7 +40,7 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
     if not logs:
         why = "the predictions were made elsewhere" if loaded.evaluation else "no run has logged a step yet"
         return Section(name, TITLE, [Text([f"Not here: {why}."])])
-    blocks: list[Block] = []
+    blocks: list[Block] = length.blocks(loaded)
     metric = NAMES[PRIMARY[loaded.task]]
     thin = crowded({run.spec.method for run in runs})
     seeds = len(runs) <= FAINT and not thin
@@ -53,14 +54,15 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
         loss = curves(losses, f"training loss, {fold} held out", logarithmic=True, under=STEPS)
         score = curves(scores, f"validation score, {fold} held out", under=STEPS)
         blocks.append(Heading(f"without {fold}"))
-        flat = _flat(mine)
+        late = _late(mine)
         figures = [Figure("training loss (logarithmic)", loss), Figure(f"validation score ({metric})", score)]
-        blocks.append(Figures(figures, [flat] if flat else []))
+        blocks.append(Figures(figures, [late] if late else []))
     if seeds:
         thin = " Thin lines are single seeds, bold ones their mean."
     lead = (
-        f"A comparison is fair where ERM's validation curve is flat.{thin} Validation is on "
-        "patients of the development sites; the held-out site has no part in it."
+        "A curve that still rises at its end tells that the training was too short. A flat end tells nothing of a "
+        "longer one: the learning rate falls to 0 there and flattens every curve. Two trainings of different length "
+        f"tell.{thin} Validation is on patients of the development sites; the held-out site has no part in it."
     )
     return Section(name, TITLE, blocks, lead, legend=True)
 
@@ -95,7 +97,7 @@ def _points(series: Series) -> list[tuple[float, float]]:
     return [(float(group[-1, 0]), float(group[:, 1].mean())) for group in groups]
 
 
-def _flat(logs: Sequence[tuple[Run, Log]]) -> str:
+def _late(logs: Sequence[tuple[Run, Log]]) -> str:
     """What ERM's validation score still did in the last quarter of the training."""
     series = [log.score for run, log in logs if run.spec.method == BASELINE and len(log.score)]
     if not series:
