@@ -64,8 +64,9 @@ GRID: list[dict[str, Any] | None] = [
     {"consistency": 10.0, "ramp": 0.5},
     *({"consistency": 0.3, "alpha": alpha} for alpha in (0.5, 0.25, 0.1)),
     {"consistency": 0.0, "alpha": 0.25},
+    *({"consistency": 0.3, "alpha": 0.1, "ipa": True, "ipa_points": points} for points in (4, 8)),
 ]
-"""Options of each setting; stage 3 is added here once stage 2 has chosen."""
+"""Options of each setting, the three stages one after the other."""
 
 
 def name(options: dict[str, Any] | None) -> str:
