@@ -127,7 +127,7 @@ def test_gin_refuses_options_that_make_no_sense(options: dict[str, float], found
 def test_gin_loss_is_risk_on_both_views_plus_their_divergence() -> None:
     task = make_task("segmentation", 2)
     net = Net(2, 2, "segmentation").eval()
-    method = methods.create("gin", net, task, consistency=10.0)
+    method = methods.create("gin", net, task, consistency=10.0, alpha=1.0)
     batch = make_batch("segmentation", 2)
     context = LoopContext("segmentation", 2, generator=torch.Generator().manual_seed(3))
     loss = float(method.loss(batch, context)["loss"].detach())
