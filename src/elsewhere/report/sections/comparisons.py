@@ -119,7 +119,9 @@ def _table(view: View) -> Table:
     swaps = "all swaps were counted" if exact else f"all swaps where patients are few, else {least:,} drawn or more"
     holm = "Corrected: one test, there is nothing to correct."
     if found.hypotheses > 1:
-        holm = f"Corrected: each by Holm over all {found.hypotheses} tests of this table; the intervals are not corrected."
+        holm = (
+            f"Corrected: each by Holm over all {found.hypotheses} tests of this table; the intervals are not corrected."
+        )
     captions = [
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
