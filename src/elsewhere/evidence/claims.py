@@ -1,23 +1,24 @@
 """Claims about a method, had it been trained again: corrected for all methods and sites of a table.
 
 A table of M methods at K sites makes M K claims possible, and each rests on how much training runs vary, which 3 seeds
-show badly: t(2) at Holm's first step of 8 tests is 12.6, where 30 seeds would make it 3. A claim therefore has to pass
-two hurdles:
+show badly: at Holm's first step of 8 tests the quantile of t(2) is 12.6, where many seeds would make it 2.7. So the
+variance of the runs is borrowed from the rest of the table, and a claim has to pass two hurdles:
 
 - the method's own interval at 95 % excludes 0: `Comparison.p_method`, from nothing but this site's runs;
 - p with a *borrowed* run variance, corrected by Holm over the table, is not above 5 %.
 
 **Borrowed.** The luck of a run (the variance between runs without what patients do to single runs) is averaged over the
-sites of the method, and over the methods of the site; the larger of the two averages stands in with `BORROWED` degrees
-of freedom beside the S - 1 of the runs themselves:
+sites of the method, and over the methods of the site. The larger of the two averages stands beside the S - 1 degrees of
+freedom of the runs themselves, with B more:
 
-    own' = (BORROWED (luck / S + private) + (S - 1) own) / (BORROWED + S - 1),
+    own' = (B (luck / S + private) + (S - 1) own) / (B + S - 1),    with B + S - 1 degrees of freedom,
 
-with BORROWED + S - 1 degrees of freedom, as in the moderated t of Smyth (2004, Statistical Applications in Genetics and
-Molecular Biology 3:3); but his prior degrees of freedom, from the spread of the variances, are too many with so few
-variances, and made false claims in up to 19 % of the tables where one method or one site varied 9 times as much as the
-others. That the number is fixed, that the larger average counts, and that the method's own interval has to agree, is
-our choice, and keeps the family-wise error at 5 % there, too (docs/explanation/intervals.md has the simulation).
+the moderated t of Smyth (2004, Statistical Applications in Genetics and Molecular Biology 3:3). He estimates B from the
+spread of the variances; with so few of them that is too many where runs of one method or site vary more than others.
+Here B is what the runs of the method over its sites have, K (S - 1), but at most `BORROWED`, and no more than all other
+comparisons of the table have. That, the larger of two averages, and the first hurdle are our choice: with them the
+family-wise error stays at 5 % where the variance of runs differs by a factor of 9, too (the simulation is in
+docs/explanation/intervals.md).
 """
 
 from __future__ import annotations
@@ -31,8 +32,8 @@ from numpy.typing import NDArray
 from elsewhere.evidence.paired import Comparison
 from elsewhere.evidence.permutation import holm
 
-BORROWED = 8
-"""Degrees of freedom of the borrowed variance, at most; what 3 seeds at 4 sites have."""
+BORROWED = 16
+"""Degrees of freedom of the borrowed variance, at most; what 5 seeds at 4 sites have."""
 
 
 def corrected(table: Sequence[tuple[Hashable, Hashable]], found: Sequence[Comparison]) -> NDArray[np.float64]:
@@ -50,10 +51,11 @@ def corrected(table: Sequence[tuple[Hashable, Hashable]], found: Sequence[Compar
         return alone
     luck, df = np.array([_luck(one) for one in found]).T
     borrowed = np.full(len(alone), np.nan)
-    for i in np.flatnonzero(~np.isnan(alone)):
-        groups = (np.array([key[side] == table[i][side] for key in table]) for side in (0, 1))
-        most = max(float(luck[of] @ df[of] / df[of].sum()) for of in groups)
-        borrowed[i] = _with(found[i], max(most, 0.0), min(float(BORROWED), float(df.sum() - df[i])))
+    for i in map(int, np.flatnonzero(~np.isnan(alone))):
+        mine, beside = (np.array([key[side] == table[i][side] for key in table]) for side in (0, 1))
+        most = max(float(luck[of] @ df[of] / df[of].sum()) for of in (mine, beside))
+        more = min(float(BORROWED), float(df[mine].sum()), float(df.sum() - df[i]))
+        borrowed[i] = _with(found[i], max(most, 0.0), more)
     return np.asarray(np.fmax(holm(borrowed), alone))
 
 

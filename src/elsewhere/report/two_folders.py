@@ -249,10 +249,10 @@ def _table(found: Sequence[Pair], colours: Mapping[str, int], metric: str, marks
     captions = [
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
-        "p, models: permutation test over patients; p, method: had it been trained again; each corrected by Holm over "
-        f"this table, the intervals are not. Better or worse is said only where the models' is not above {LEVEL:g}; for "
-        "these models only, where the method's is, or cannot be had. Differences are on the cases that both folders "
-        "have.",
+        "p, models: permutation test over patients; p, method: had it been trained again. Each is corrected by Holm "
+        "over this table; the intervals are not. Better or worse is said only where the models' p is not above "
+        f"{LEVEL:g}; for these models only, where the method's is above it, or cannot be had. Differences are on the "
+        "cases that both folders have.",
     ]
     head = ["method", "held out", *(["selection"] if several else []), "first", "second", "second minus first"]
     head += ["p, models", "p, method", "verdict", "cases in both"]

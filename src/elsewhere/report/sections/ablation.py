@@ -177,7 +177,8 @@ def _channels(view: View, shown: Sequence[Variant], table: pd.DataFrame) -> Figu
         f"{view.metric} with a channel set to 0 (what dropout puts there in training, and the mean of what is "
         f"normalised image by image) minus {view.metric} with all channels, on the same patients{over}. Nothing is "
         f"trained again, and no other channel is scaled up. The interval is {whose}, not corrected for the number of "
-        "channels. Left of the line: the network is worse without it. One axis for all. A variant with one channel has no chart: without it nothing is left."
+        "channels. Left of the line: the network is worse without it. One axis for all. A variant with one channel has "
+        "no chart: without it nothing is left."
     )
     patients = table.groupby("split", sort=False)["n_patients"].max()
     words = {HELD_OUT: "held out", HOME: "home"}

@@ -119,20 +119,18 @@ def _table(view: View) -> Table:
     swaps = "all swaps were counted" if exact else f"all swaps where patients are few, else {least:,} drawn or more"
     holm = "Corrected: one test, there is nothing to correct."
     if found.hypotheses > 1:
-        holm = (
-            f"Corrected: each by Holm over all {found.hypotheses} tests of this table; the intervals are not corrected."
-        )
+        holm = f"Corrected: each by Holm over all {found.hypotheses} tests of this table; the intervals are not."
     captions = [
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
-        f"p, models: permutation test over the patients of a site, the two methods' answers swapped patient by patient, "
-        f"mean over seeds ({swaps}). p, method: had it been trained again; from the interval ( ), and from the same with "
-        f"a run variance borrowed from the table, the larger of both. {holm} Better or worse is said only where the "
-        f"models' corrected p is not above {LEVEL:g}; for these models only, where the method's is, or cannot be had.",
+        f"p, models: permutation test over the patients of a site, the two methods' answers swapped patient by "
+        f"patient, mean over seeds ({swaps}). p, method: had it been trained again; from the interval ( ) and a run "
+        f"variance borrowed from the table. {holm} Better or worse is said only where the models' corrected p is not "
+        f"above {LEVEL:g}; for these models only, where the method's is above it, or cannot be had.",
         "P(better): probability that one more run of the method scores better than one more run of ERM with the same "
         "new seed, on as many further patients of this site; 0.5 is even. It is not a p-value.",
     ]
-    p = ["p, models", "models, corrected", "method, corrected"]
+    p = ["p, models", "p, models, corrected", "p, method, corrected"]
     head = ["method", "held out", "difference", *p, "P(better)", "verdict"]
     return Table(f"differences of {view.metric} from ERM", head, rows, captions, view.warnings)
 
