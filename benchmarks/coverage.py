@@ -12,17 +12,20 @@ from __future__ import annotations
 
 import argparse
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
 import numpy as np
 from scipy import optimize, stats
 
+from coverage_table import LEVEL, table
+from coverage_tests import claims, families, level
 from coverage_worlds import (
     World,
     classified,
     crossed,
     dice,
+    failing,
     halves,
     held,
     own_patients,
@@ -35,7 +38,6 @@ from elsewhere.evidence import (
     Interval,
     RunScores,
     compare_sets,
-    holm,
     interval_of,
     interval_over,
     method_set_interval,
@@ -46,9 +48,7 @@ from elsewhere.evidence import (
 )
 from elsewhere.evidence.intervals import resampled
 from elsewhere.evidence.judged import JudgedSets
-from elsewhere.evidence.permutation import sign_flip
 
-LEVEL = 0.95
 FORMS: tuple[Literal["expanded", "percentile"], ...] = ("expanded", "percentile")
 SHARES = {
     "auroc": "AUROC",
@@ -60,21 +60,6 @@ SHARES = {
 
 AREAS = (0.85, 0.95)
 """AUROCs of the models of that table."""
-
-SWAPS = 999
-"""Drawn a test: a test's level does not depend on it, only its power and p's exactness do."""
-
-Rows = Iterable[Sequence[object]]
-
-
-def table(title: str, n: int, head: Sequence[str], rows: Rows, nominal: float = LEVEL) -> None:
-    """Print one table; rows as they are found."""
-    error = 100 * math.sqrt(nominal * (1 - nominal) / n)
-    print(f"\n{title} {n} simulations a number, standard error {error:.1f} at {100 * nominal:g}.\n")
-    print("| " + " | ".join(head) + " |")
-    print("|" + "---|" * len(head))
-    for row in rows:
-        print("| " + " | ".join(f"{100 * x:.1f}" if isinstance(x, float) else str(x) for x in row) + " |", flush=True)
 
 
 def method(n: int) -> None:
@@ -107,6 +92,8 @@ def harder(n: int) -> None:
         "Dice-like, skewed": dice(),
         "several cases a patient": several_cases(),
         "own patients each seed": own_patients(),
+        "one run in seven fails": failing(0.1),
+        "fails badly": failing(0.3),
     }
     sets = {"AUROC 0.80": (0.8, 0), "AUROC 0.95": (0.95, 1)}
 
@@ -220,68 +207,6 @@ def resampled_difference(p: Any, target: Any) -> Interval:
     return resampled(difference, patients, patients, patients, 500, LEVEL, 0, "expanded")
 
 
-def level(n: int) -> None:
-    """Rejections at 5 % where there is no difference."""
-    nulls: dict[str, Callable[[np.random.Generator, int], Any]] = {
-        "normal": lambda g, p: g.normal(size=p),
-        "skewed scores": lambda g, p: g.lognormal(size=p) - g.lognormal(size=p),
-        "ties, half are 0": lambda g, p: (g.integers(0, 2, p) - g.integers(0, 2, p)) * 1.0,
-        "skewed differences of mean 0": lambda g, p: g.exponential(size=p) - 1,
-    }
-
-    def of_sums(draw: Callable[[np.random.Generator, int], Any], key: int, patients: int) -> float:
-        generators = (np.random.default_rng([5, patients, key, i]) for i in range(n))
-        p = [sign_flip(draw(g, patients), SWAPS, seed) for seed, g in enumerate(generators)]
-        return float(np.mean([one.p <= 0.05 for one in p]))
-
-    def of_sets(metric: str, key: int, patients: int) -> str:
-        found = 0
-        for i in range(n // 4):
-            generator = np.random.default_rng([6, patients, key, i])
-            (one, target), (two, _) = (classified(generator, 0.8, 2, patients, luck=0.0) for _ in range(2))
-            if metric == "auroc":  # of another scale: a test that did not rank within the model would find that
-                two = np.stack([1 - two[..., 1] ** 3, two[..., 1] ** 3], -1)
-            found += compare_sets(one, two, target, range(patients), metric, n_boot=1, seed=i).p <= 0.05
-        return f"{100 * found / (n // 4):.1f}"
-
-    table(
-        "**Level of the swap test** at 5 %: % of simulations without a difference in which p ≤ 0.05; the last two "
-        "columns are of a quarter of the simulations.",
-        n,
-        ["patients", *nulls, "AUROC, another scale", "F1"],
-        (
-            (
-                p,
-                *(of_sums(draw, key, p) for key, draw in enumerate(nulls.values())),
-                *(of_sets(metric, key, p) for key, metric in enumerate(("auroc", "f1"))),
-            )
-            for p in (5, 8, 12, 20, 50, 200)
-        ),
-        0.05,
-    )
-
-
-def families(n: int) -> None:
-    """Holm over methods and sites."""
-
-    def any_found(tests: int, patients: int) -> float:
-        found = 0
-        for i in range(n):
-            generator = np.random.default_rng([7, tests, patients, i])
-            base = generator.normal(size=patients)  # shared: the tests depend on each other
-            p = [sign_flip(generator.normal(size=patients) - base, SWAPS, i).p for _ in range(tests)]
-            found += bool((holm(p) <= 0.05).any())
-        return found / n
-
-    table(
-        "**Family-wise error** of `holm` at 5 %, all tests against one base: % of simulations with a find.",
-        n,
-        ["tests", "patients", "a find"],
-        ((tests, patients, any_found(tests, patients)) for tests in (4, 20) for patients in (8, 12, 50)),
-        0.05,
-    )
-
-
 def sites(n: int) -> None:
     """A site like these."""
     shares, n = (0.0, 0.25, 0.5, 0.75, 0.95), n // 2
@@ -391,6 +316,7 @@ TABLES: dict[str, Callable[[int], None]] = {
     "over": over,
     "level": level,
     "families": families,
+    "claims": claims,
     "better": better,
 }
 

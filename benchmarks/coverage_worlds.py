@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
-from scipy import special, stats
+from scipy import optimize, special, stats
 
 from elsewhere.evidence import Interval, RunScores, interval_of
 
@@ -87,6 +88,62 @@ def own_patients(luck: float = 0.3, share: float = 0.4) -> World:
         return Means(values * mine, mine)
 
     return World(draw, 0.0)
+
+
+def failing(falls: float, luck: float = 0.02) -> World:
+    """As `dice`, but for one run in seven, whose patients all score `falls` lower."""
+
+    def draw(generator: np.random.Generator, sites: int, runs: int, patients: int) -> Means:
+        kind = dice(luck).draw(generator, sites, runs, patients)
+        return Means(kind.sums - falls * (generator.random((sites, runs, 1)) < 1 / 7), kind.counts)
+
+    return World(draw, 0.8 - falls / 7, (0.0, 1.0))
+
+
+HARD, PRIVATE = 1.0, 0.5
+"""Standard deviations, on the logit scale: of a case's difficulty, which all methods share, and of what is private to a
+case and a run."""
+
+ALIKE, FEWER = (0.75, 0.75), (0.72, 0.78)
+"""Expected Dice of ERM and of the methods: no difference, and 0.06."""
+
+Uneven = Callable[[np.random.Generator, int, int], Array]
+
+
+def beside_erm(
+    generator: np.random.Generator, n: int, methods: int, sites: int, seeds: int, patients: int, luck: float,
+    expected: tuple[float, float] = ALIKE, uneven: Uneven | None = None, fails: float = 0.0,
+) -> Array:  # fmt: skip
+    """(n, methods, sites, seeds, patients), Dice of each method minus that of ERM.
+
+    Args:
+        luck: standard deviation of the luck of a run, on the logit scale, of each (method, site, seed) its own.
+        expected: Dice of ERM and of the methods, over patients and runs; kept whatever the luck.
+        uneven: (1 + methods, sites), 1 where the luck is 3 times as large.
+        fails: one run in seven scores so much lower, on the logit scale.
+    """
+    lucks = np.full((n, 1 + methods, sites), luck)
+    if uneven is not None:
+        lucks *= 1 + 2 * np.stack([uneven(generator, methods, sites) for _ in range(n)])
+    of = np.array(expected)[np.minimum(np.arange(1 + methods), 1)]
+    # The level at which the mean of the Dice is as expected.
+    kinds = np.unique(lucks)
+    levels = np.array([[_level(mean, float(one)) for one in kinds] for mean in of])
+    level = levels[np.arange(1 + methods)[:, None], np.searchsorted(kinds, lucks)]
+    of_run = level[..., None] + lucks[..., None] * generator.normal(size=(n, 1 + methods, sites, seeds))
+    of_run -= fails * (generator.random(of_run.shape) < 1 / 7)
+    of_case = PRIVATE * generator.normal(size=(*of_run.shape, patients))
+    of_case += HARD * generator.normal(size=(n, 1, sites, 1, patients)) + of_run[..., None]
+    scores = special.expit(of_case)
+    return np.asarray(scores[:, 1:] - scores[:, :1])
+
+
+@lru_cache(maxsize=64)
+def _level(mean: float, luck: float) -> float:
+    """Mean of a normal variable on the logit scale whose Dice has this mean (Gauss and Hermite's quadrature)."""
+    nodes, weights = np.polynomial.hermite_e.hermegauss(60)
+    spread, weights = np.sqrt(HARD**2 + PRIVATE**2 + luck**2), weights / weights.sum()
+    return float(optimize.brentq(lambda at: weights @ special.expit(at + spread * nodes) - mean, -10, 10))
 
 
 def classified(

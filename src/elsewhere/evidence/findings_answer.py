@@ -1,4 +1,8 @@
-"""Findings: the answer in one sentence. It claims what the corrected tests allow and nothing of sites not seen."""
+"""Findings: the answer in one sentence. It claims what the corrected tests allow and nothing of sites not seen.
+
+Of the models a method is better or worse where their corrected p allows it, and of the method where its own corrected p
+does, too. Otherwise the sentence says "for these models only". The mean over sites is no claim: "not corrected".
+"""
 
 from __future__ import annotations
 
@@ -107,6 +111,8 @@ def _methods(found: Comparisons, n_sites: int) -> str:
         where = "at any of them" if n_sites > 1 else "there"
         subject = f"{rest[0]} is not" if len(rest) == 1 else f"none of the {len(rest)} other methods is"
         return f"{subject} shown to be better or worse than {found.baseline.upper()} {where} ({tests})"
+    if any(not math.isnan(one.p_method_holm) for one in found.contrasts):
+        tests += ", of the models and of the methods" if found.hypotheses > 1 else " of the models, one of the method"
     against = f"against {found.baseline.upper()} ({tests}) "
     if len(told) > NAMED:
         return against + _in_short(by_method, n_sites)
@@ -161,5 +167,5 @@ def _by(found: Comparisons, method: str) -> str:
     mean = next((one.mean for one in found.over_sites if one.method == method), None)
     if mean is None or math.isnan(mean.value):
         return ""
-    interval = "" if math.isnan(mean.lo) else f" [{mean.lo:+.2f}, {mean.hi:+.2f}]"
+    interval = "" if math.isnan(mean.lo) else f" [{mean.lo:+.2f}, {mean.hi:+.2f}], not corrected"
     return f" (mean difference {mean.value:+.2f}{interval})".replace("-", "−")

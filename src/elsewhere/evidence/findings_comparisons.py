@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.evidence.claims import corrected
 from elsewhere.evidence.estimands import NEW_SITE, THESE_MODELS, THIS_METHOD
 from elsewhere.evidence.findings_material import BASELINE, HELD_OUT, LOWER_IS_BETTER, RANKING, REFERENCE, Judged
 from elsewhere.evidence.findings_scores import Groups, Runs, Score, mean_of
@@ -20,7 +21,7 @@ from elsewhere.evidence.sites import mean_ranks, over_sites
 NAN = float("nan")
 
 LEVEL = 0.05
-"""A difference is called one where its corrected p is not above this."""
+"""A difference is called one where its corrected p is not above this; one of the methods, where theirs is not."""
 
 
 @dataclass(frozen=True)
@@ -39,6 +40,8 @@ class Contrast:
         better: probability of being better, as `evidence.paired` defines it.
         permutations, exact: of the test.
         reason: why there is no p, or None.
+        p_method: for the methods (patients and training runs); not above 0.05 exactly where `training` excludes 0.
+        p_method_holm: corrected for all methods and sites of the table (`evidence.claims`).
     """
 
     method: str
@@ -52,11 +55,13 @@ class Contrast:
     permutations: int
     exact: bool
     reason: str | None
+    p_method: float
+    p_method_holm: float
 
     @property
     def of_methods(self) -> bool:
-        """The interval that holds other training runs is on one side of 0, too."""
-        return self.training.lo > 0 or self.training.hi < 0
+        """What is said of these models may be said of the methods, had they been trained again."""
+        return self.p_method_holm <= LEVEL  # False for NaN
 
 
 @dataclass(frozen=True)
@@ -66,6 +71,7 @@ class OverallContrast:
     Attributes:
         method: which.
         mean: of the differences over these sites, for this method where there are several seeds, else for these models.
+            Not corrected for the number of methods: no verdict rests on it.
         new_site: prediction interval for the difference at a site like these; without limits below 5 sites.
         better_at, worse_at: sites where it is, by the corrected test.
         rank: mean over sites, 1 the best; of all methods but the reference.
@@ -88,7 +94,7 @@ class Comparisons:
         contrasts: method by method, site by site.
         over_sites: where a method has been judged at all of several sites.
         ranks: mean rank over sites of each method, 1 the best, ERM included.
-        hypotheses: for how many tests p is corrected.
+        hypotheses: for how many tests p, and p for the methods, is corrected.
         reason: why there is nothing to compare, or None.
     """
 
@@ -130,10 +136,7 @@ def comparisons(
         contrast(judged[method, site][HELD_OUT], judged[BASELINE, site][HELD_OUT], metric, hypotheses=len(pairs))
         for method, site in pairs
     ]
-    corrected = holm([one.p for one in raw])
-    made = tuple(
-        told(method, site, one, float(p), metric) for (method, site), one, p in zip(pairs, raw, corrected, strict=True)
-    )
+    made = told_all(pairs, raw, metric)
     ranks = _ranks(scores, sites, metric)
     paired = {pair for pair in pairs if _alike(judged[pair][HELD_OUT], judged[BASELINE, pair[1]][HELD_OUT])}
     return Comparisons(BASELINE, made, _over_sites(made, runs, paired, sites, ranks), ranks, len(pairs))
@@ -191,8 +194,27 @@ def _alike(method: Judged, base: Judged) -> bool:
     return method.seeds == base.seeds and set(method.cases) == set(base.cases)
 
 
-def told(method: str, site: str, one: Comparison, p_holm: float, metric: str) -> Contrast:
-    """A comparison with its corrected p, and what may be said of it."""
+def told_all(
+    pairs: Sequence[tuple[str, str]], found: Sequence[Comparison], metric: str, rules: Sequence[str] = ()
+) -> tuple[Contrast, ...]:
+    """What may be said of each comparison of a table, corrected over all of them.
+
+    Args:
+        pairs: (M,) method and held-out site of each.
+        found: (M,) the comparisons.
+        metric: of the table.
+        rules: (M,) selection rule of each, where they differ: run variance is borrowed within a rule.
+    """
+    rules = rules or [""] * len(pairs)
+    table = [((method, rule), (site, rule)) for (method, site), rule in zip(pairs, rules, strict=True)]
+    p = zip(holm([one.p for one in found]), corrected(table, found), strict=True)
+    return tuple(
+        _told(*pair, one, float(models), float(methods), metric)
+        for pair, one, (models, methods) in zip(pairs, found, p, strict=True)
+    )
+
+
+def _told(method: str, site: str, one: Comparison, p_holm: float, p_method_holm: float, metric: str) -> Contrast:
     verdict = "not told apart"
     known = not math.isnan(one.models_lo) or one.reason == NO_VARIATION  # the same difference for every patient
     if p_holm <= LEVEL and known:  # the first is False for NaN
@@ -211,6 +233,8 @@ def told(method: str, site: str, one: Comparison, p_holm: float, metric: str) ->
         one.n_permutations,
         one.exact,
         one.reason,
+        one.p_method,
+        p_method_holm,
     )
 
 

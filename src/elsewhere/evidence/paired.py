@@ -8,6 +8,7 @@ Of one difference three things are said, and they answer three questions:
   set (AUROC, F1, ...) from the two scores' own intervals and their correlation (`effective`).
 - `p`: could it be no difference at all, of these models on patients like these? Patients swapped (`permutation`).
 - `lo`, `hi` (`THIS_METHOD`): how large is it for the methods, had they been trained again? Patients and runs (`runs`).
+  `p_method` is the same interval turned round: could it be no difference at all, of the methods?
 
 **Probability of being better.** `better` is the probability that one further run of the method scores better than one
 further run of the base, trained with the same new seed, on as many further patients of this site. It is read off the
@@ -35,7 +36,7 @@ from elsewhere.evidence.judged import JudgedSets, Patients, metric_of, name_of
 from elsewhere.evidence.means import PatientSums
 from elsewhere.evidence.permutation import BEYOND_SLOW, Permutation, sign_flip, swap, swaps_for
 from elsewhere.evidence.run_scores import RunScores, mean_scores, scores_of
-from elsewhere.evidence.runs import decompose, interval_of, quantile
+from elsewhere.evidence.runs import Parts, decompose, interval_of, quantile
 from elsewhere.evidence.swaps import RANKING, SUMS, contributions, side_by_side
 from elsewhere.tasks.classification_metrics import HIGHER_IS_BETTER, Metric
 
@@ -49,6 +50,9 @@ class Comparison:
     Attributes:
         difference: mean over seeds; NaN where undefined.
         lo, hi: for these methods at this site; NaN where there is none, `reason` says why.
+        p_method: two-sided, for these methods; not above 1 - level exactly where `lo` and `hi` exclude 0, NaN where
+            there are none. Not yet corrected: `claims.corrected` over all that are looked at.
+        parts: of the variance of the difference.
         models_lo, models_hi: for these models at this site; NaN where there is none.
         p: two-sided, not yet corrected: `holm` over all that are looked at.
         n_permutations: behind p.
@@ -70,6 +74,8 @@ class Comparison:
     n_patients: int
     n_cases: int
     n_seeds: int
+    p_method: float
+    parts: Parts
     reason: str | None = None
 
 
@@ -265,7 +271,7 @@ def _comparison(
     higher_is_better: bool,
 ) -> Comparison:
     both = interval_of(scores, level)
-    defined = not math.isnan(both.value)
+    defined, (parts, _) = not math.isnan(both.value), decompose([scores])
     permutation = test() if defined else Permutation(float("nan"), 0, False)
     reason = both.reason or models.reason or _too_few(permutation, scores.n_patients, hypotheses, level)
     return Comparison(
@@ -281,5 +287,7 @@ def _comparison(
         scores.n_patients,
         scores.n_cases,
         scores.n_runs,
+        float("nan") if math.isnan(both.lo) else parts.p(both.value),
+        parts,
         reason,
     )

@@ -28,17 +28,22 @@ method at the mean over runs: symmetric limits reach beyond the bounds and hold 
 of 30 patients: 87 %). At a bound there is no interval.
 
 With one run there is no interval either: what another run would give cannot be seen.
+
+**p.** The interval turned round: twice the tail at which it would end at 0, so that p <= 0.05 exactly where the 95 %
+interval (without bounds) excludes 0. Where runs do not vary it is the t-test on patients, and where patients do not
+matter the t-test on runs. `claims` corrects it for the tests of a table.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import special
+from scipy import optimize, special
 
 from elsewhere.evidence.checks import check
 from elsewhere.evidence.estimands import THIS_METHOD
@@ -49,6 +54,9 @@ from elsewhere.tasks.classification_metrics import Metric
 
 ONE_RUN = "one training run: what another would give cannot be seen"
 ONE_PATIENT = "one patient: nothing to compare with"
+
+LEAST_TAIL = 1e-12
+"""Tails below are not told apart."""
 
 
 @dataclass(frozen=True)
@@ -61,6 +69,7 @@ class Parts:
         shared: of what patients do to all runs alike; not below 0, NaN like `patients`.
         patients: of the mean by patients alone, runs as they are; NaN where a site has one patient.
         patients_df: degrees of freedom of `shared` and `patients`.
+        private: what patients do to single runs, as it shows in `own`; the rest of `own` is the luck of training.
     """
 
     own: float
@@ -68,6 +77,7 @@ class Parts:
     shared: float
     patients: float
     patients_df: float
+    private: float
 
     @property
     def variance(self) -> float:
@@ -78,6 +88,19 @@ class Parts:
         """Of the interval that leaves `tail` on each side."""
         runs, patients = quantile(tail, self.own_df) ** 2, quantile(tail, self.patients_df) ** 2
         return float(np.sqrt(max(runs * self.own + patients * self.shared, patients * self.patients)))
+
+    def p(self, value: float) -> float:
+        """Two-sided p for a mean of 0 where `value` was found; NaN where there is no interval."""
+        if math.isnan(value) or math.isnan(self.own) or math.isnan(self.patients) or not self.patients > 0:
+            return float("nan")
+
+        def beyond(log_tail: float) -> float:
+            return self.half_width(math.exp(log_tail)) - abs(value)
+
+        least, most = math.log(LEAST_TAIL), math.log(0.5)
+        if beyond(least) <= 0:
+            return 2 * LEAST_TAIL
+        return 2 * math.exp(optimize.brentq(beyond, least, most, xtol=1e-10)) if value else 1.0
 
 
 def method_interval(
@@ -200,6 +223,7 @@ def decompose(scores: Sequence[RunScores]) -> tuple[Parts, NDArray[np.int64]]:
         float(np.maximum(0.0, patients - private.sum())),  # unlike max(), NaN stays
         patients,
         _degrees(alone, np.array([one.n_patients - 1 for one in scores])),
+        float(private.sum()),
     )
     return parts, np.max([one.cases for one in lined], axis=0)
 

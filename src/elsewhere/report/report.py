@@ -20,7 +20,7 @@ REPORT, EVIDENCE, COMPARISONS = "report.html", "evidence.json", "comparisons.csv
 COLUMNS = (
     "method", "baseline", "held_out", "selection", "metric", "difference", "models_lo", "models_hi", "method_lo",
     "method_hi", "p", "p_holm", "n_tests", "permutations", "exact", "probability_of_being_better", "verdict", "n_cases",
-    "n_patients", "note",
+    "n_patients", "note", "p_method", "p_method_holm",
 )  # fmt: skip
 
 
@@ -80,6 +80,7 @@ def comparisons_csv(found: Sequence[Findings]) -> str:
                     _cell(models.lo), _cell(models.hi), _cell(training.lo), _cell(training.hi), _cell(row.p),
                     _cell(row.p_holm), one.comparisons.hypotheses, row.permutations, row.exact, _cell(row.better),
                     row.verdict, models.n_cases, models.n_patients, row.reason or "",
+                    _cell(row.p_method), _cell(row.p_method_holm),
                 ]
             )  # fmt: skip
     return text.getvalue()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,10 +12,9 @@ from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, over_these, sentence
 from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, contrast, told
+from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, contrast, told_all
 from elsewhere.evidence.findings_material import HELD_OUT, LOWER_IS_BETTER, Judged, metric_of
 from elsewhere.evidence.paired import Comparison
-from elsewhere.evidence.permutation import holm
 from elsewhere.files import write_text
 from elsewhere.report.blocks import (
     Block,
@@ -118,7 +117,8 @@ def pairs(one: Loaded, two: Loaded, metric: str) -> list[Pair]:
         for site in one.held_out(rule)
         if site in two.held_out(other)
     ]
-    found: list[tuple[Pair, Comparison | None]] = []
+    found: list[Pair] = []
+    compared: dict[int, Comparison] = {}
     for rule, other, mine, theirs, site in asked:
         a, b = one.judged(rule, mine, site).get(HELD_OUT), two.judged(other, theirs, site).get(HELD_OUT)
         if a is None or b is None:
@@ -127,15 +127,14 @@ def pairs(one: Loaded, two: Loaded, metric: str) -> list[Pair]:
         same = shared and _same_people(a, b, shared)
         values = _value(one, rule, mine, site, metric), _value(two, other, theirs, site, metric)
         cases = len(set(a.cases) | set(b.cases))
-        pair = Pair(_both(mine, theirs), site, _both(rule, other), *values, None, len(shared), cases)
-        found.append((pair, contrast(b, a, metric, hypotheses=len(asked)) if same else None))
-    corrected = holm([math.nan if one_ is None else one_.p for _, one_ in found])
-    return [
-        pair
-        if one_ is None
-        else Pair(**{**vars(pair), "difference": told(pair.method, pair.held_out, one_, float(p), metric)})
-        for (pair, one_), p in zip(found, corrected, strict=True)
-    ]
+        if same:
+            compared[len(found)] = contrast(b, a, metric, hypotheses=len(asked))
+        found.append(Pair(_both(mine, theirs), site, _both(rule, other), *values, None, len(shared), cases))
+    tested = [found[i] for i in compared]
+    names, rules_of = [(pair.method, pair.held_out) for pair in tested], [pair.selection for pair in tested]
+    for i, difference in zip(compared, told_all(names, list(compared.values()), metric, rules_of), strict=True):
+        found[i] = replace(found[i], difference=difference)
+    return found
 
 
 def answer(found: Sequence[Pair], metric: str) -> str:
@@ -250,12 +249,13 @@ def _table(found: Sequence[Pair], colours: Mapping[str, int], metric: str, marks
     captions = [
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
-        "p: permutation test over patients, corrected by Holm over this table; better or worse is said only where "
-        f"it is not above {LEVEL:g}; for these models only, where ( ) includes no difference or cannot be had. "
-        "Differences are on the cases that both folders have.",
+        "p, models: permutation test over patients; p, method: had it been trained again. Each is corrected by Holm "
+        "over this table; the intervals are not. Better or worse is said only where the models' p is not above "
+        f"{LEVEL:g}; for these models only, where the method's is above it, or cannot be had. Differences are on the "
+        "cases that both folders have.",
     ]
     head = ["method", "held out", *(["selection"] if several else []), "first", "second", "second minus first"]
-    head += ["p, corrected", "verdict", "cases in both"]
+    head += ["p, models", "p, method", "verdict", "cases in both"]
     return Table(f"{metric} in both folders", head, rows, captions, marks)
 
 
@@ -265,7 +265,8 @@ def _difference(pair: Pair) -> list[Cell]:
     if one is None:
         plain = Cell(number(pair.second - pair.first, sign=True), ["no interval"])
         why = "not the same patients" if pair.shared == 0 else "cases of one name are of other patients or classes"
-        return [plain, Cell("–", mark="quiet"), Cell(why, mark="missing words"), share]
+        dash = Cell("–", mark="quiet")
+        return [plain, dash, dash, Cell(why, mark="missing words"), share]
     small = [limits(one.models, 3, sign=True)]
     if not math.isnan(one.training.lo):
         small.append(limits(one.training, 3, sign=True))
@@ -274,6 +275,7 @@ def _difference(pair: Pair) -> list[Cell]:
     return [
         Cell(number(one.models.value, sign=True), small),
         Cell(p_value(one.p_holm)),
+        Cell(p_value(one.p_method_holm)),
         Cell(one.verdict, only, f"{mark} words"),
         share,
     ]

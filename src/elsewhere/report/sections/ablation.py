@@ -139,7 +139,8 @@ def _table(view: View, shown: Sequence[Variant], scores: Mapping[str, Score | Ov
     captions = [
         f"{view.metric}; {view.direction}.",
         *estimands(view.findings.n_seeds > 1),
-        f"minus {BASELINE}: held out, on the same patients, as in the section that compares each method with it.",
+        f"minus {BASELINE}: held out, on the same patients, as in the section that compares each method with it, where "
+        "the tests are. No interval here is corrected for the number of variants.",
         "home: in-domain test, unseen patients of the development sites, mean over folds.",
     ]
     head = ["variant", "what its network gets", "held out", f"minus {BASELINE}", "home", "held-out minus home"]
@@ -175,8 +176,9 @@ def _channels(view: View, shown: Sequence[Variant], table: pd.DataFrame) -> Figu
     caption = (
         f"{view.metric} with a channel set to 0 (what dropout puts there in training, and the mean of what is "
         f"normalised image by image) minus {view.metric} with all channels, on the same patients{over}. Nothing is "
-        f"trained again, and no other channel is scaled up. The interval is {whose}. Left of the line: the network is "
-        "worse without it. One axis for all. A variant with one channel has no chart: without it nothing is left."
+        f"trained again, and no other channel is scaled up. The interval is {whose}, not corrected for the number of "
+        "channels. Left of the line: the network is worse without it. One axis for all. A variant with one channel has "
+        "no chart: without it nothing is left."
     )
     patients = table.groupby("split", sort=False)["n_patients"].max()
     words = {HELD_OUT: "held out", HOME: "home"}

@@ -72,7 +72,7 @@ def _forest(view: View) -> Figures:
 
 def _span(view: View, one: Contrast) -> Span:
     value = one.models.value
-    text = f"{_text(view, one.models)}, corrected p {p_value(one.p_holm)}"
+    text = f"{_text(view, one.models)}, corrected p {p_value(one.p_holm)}, for the method {p_value(one.p_method_holm)}"
     wide = (one.training.lo, one.training.hi)
     return Span(one.method, view.colours.get(one.method, 7), value, one.models.lo, one.models.hi, text, wide)
 
@@ -105,6 +105,7 @@ def _table(view: View) -> Table:
                 view.score(one.models, one.training, sign=True),
                 Cell(p_value(one.p)),
                 Cell(p_value(one.p_holm)),
+                Cell(p_value(one.p_method_holm)),
                 Cell(chance(one.better)),
                 Cell(one.verdict, _remarks(one), MARKS.get(one.verdict, "quiet") + " words"),
             ],
@@ -118,23 +119,20 @@ def _table(view: View) -> Table:
     swaps = "all swaps were counted" if exact else f"all swaps where patients are few, else {least:,} drawn or more"
     holm = "Corrected: one test, there is nothing to correct."
     if found.hypotheses > 1:
-        holm = f"Corrected: by Holm over all {found.hypotheses} tests of this table."
+        holm = f"Corrected: each by Holm over all {found.hypotheses} tests of this table; the intervals are not."
     captions = [
         sentence(THESE_MODELS),
         sentence(THIS_METHOD).replace("[ ]", "( )", 1),
-        f"p: permutation test over the patients of a site, the two methods' answers swapped patient by patient, mean "
-        f"over seeds ({swaps}); of these models. {holm} Better or worse is said only where the corrected p is not "
-        f"above {LEVEL:g}; for these models only, where ( ) includes no difference or cannot be had.",
+        f"p, models: permutation test over the patients of a site, the two methods' answers swapped patient by "
+        f"patient, mean over seeds ({swaps}). p, method: had it been trained again; from the interval ( ) and a run "
+        f"variance borrowed from the table. {holm} Better or worse is said only where the models' corrected p is not "
+        f"above {LEVEL:g}; for these models only, where the method's is above it, or cannot be had.",
         "P(better): probability that one more run of the method scores better than one more run of ERM with the same "
         "new seed, on as many further patients of this site; 0.5 is even. It is not a p-value.",
     ]
-    return Table(
-        f"differences of {view.metric} from ERM",
-        ["method", "held out", "difference", "p", "p, corrected", "P(better)", "verdict"],
-        rows,
-        captions,
-        view.warnings,
-    )
+    p = ["p, models", "p, models, corrected", "p, method, corrected"]
+    head = ["method", "held out", "difference", *p, "P(better)", "verdict"]
+    return Table(f"differences of {view.metric} from ERM", head, rows, captions, view.warnings)
 
 
 def _remarks(one: Contrast) -> list[str]:
@@ -160,7 +158,7 @@ def _over_sites(view: View) -> Block:
     captions = [
         f"Mean rank over {view.over}, 1 the best. No significance is given: so few sites cannot give one.",
         "Difference: mean over these sites, with the interval for these methods ( ) where there are several seeds, "
-        "otherwise for these models [ ].",
+        "otherwise for these models [ ]; not corrected for the number of methods, and no verdict rests on it.",
     ]
     head = ["method", "mean rank", "difference from ERM", *(["a site like these"] if new else []), "better / worse at"]
     return Table("ranks over sites", head, rows, captions, view.warnings)
