@@ -140,7 +140,7 @@ def _between(values: NDArray[Any], patients: Patients, level: float, bounds: tup
     check(0 < level < 1, "level must be between 0 and 1", level)
     table = np.asarray(values, dtype=np.float64)
     outside = table[(table < bounds[0] - ROUNDING) | (table > bounds[1] + ROUNDING)]
-    check(not outside.size, f"scores must be between {bounds[0]:g} and {bounds[1]:g}", outside[:1])
+    check(not outside.size, f"scores must be between {bounds[0]:g} and {bounds[1]:g}", outside[:1].tolist())
     scores, nan = mean_scores(table, patients), float("nan")
     n, value = scores.n_patients, scores.value if scores.n_cases else float("nan")
     together = scores.influence.mean(0)
