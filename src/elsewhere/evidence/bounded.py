@@ -33,6 +33,12 @@ Bounds = tuple[float, float]
 OVERLAPS = ("dice", "iou")
 """Metrics of a segmented case that are 0 where it fails outright and 1 at best."""
 
+IN_DOUBT = (
+    "one more patient who fails outright would move the score further than these patients vary, so failures "
+    "that they do not show may not be in the interval."
+)
+"""What tables say of scores whose interval has a `doubt`."""
+
 WHOLE: Bounds = (0.0, 1.0)
 
 USUAL = 0.025
@@ -101,6 +107,14 @@ def doubt(
         f"one more patient at {bounds[side]:g} would move it further than these {n_patients} vary: "
         "failures that they do not show may not be in the interval"
     )
+
+
+def doubt_of_row(metric: str, value: float, limits: tuple[float, float], n_patients: int) -> str | None:
+    """The doubt about a row of `results.csv`, whose intervals are at 95 %; None for a metric that is no overlap."""
+    bounds = bounds_of_case(metric)
+    if bounds is None or np.isnan(limits[0]):
+        return None
+    return doubt(value, limits, one_more(value, n_patients, USUAL, bounds), n_patients, bounds)
 
 
 def doubts(found: Sequence[str | None]) -> str | None:

@@ -121,7 +121,9 @@ def scores(results: pd.DataFrame, runs: Runs, metric: str, selection: str) -> li
         value, reason = float(row["value"]), None
         if math.isnan(lo):
             reason = "one patient, too few of a class, or all patients score alike"
-        return Interval(value, lo, hi, *n, reason, THESE_MODELS, doubt=_doubt(metric, value, (lo, hi), n[1]))
+        return Interval(
+            value, lo, hi, *n, reason, THESE_MODELS, doubt=bounded.doubt_of_row(metric, value, (lo, hi), n[1])
+        )
 
     made = []
     for method, held_out in dict.fromkeys((m, h) for m, h, split, seed in rows if split == HELD_OUT):
@@ -139,15 +141,6 @@ def scores(results: pd.DataFrame, runs: Runs, metric: str, selection: str) -> li
             gap = difference(models, home)
         made.append(Score(method, held_out, models, training, dict(sorted(seeds.items())), home, gap))
     return made
-
-
-def _doubt(metric: str, value: float, limits: tuple[float, float], n_patients: int) -> str | None:
-    """Of a row of `results.csv`."""
-    bounds = bounded.bounds_of_case(metric)
-    if bounds is None or math.isnan(limits[0]):
-        return None
-    moves = bounded.one_more(value, n_patients, bounded.USUAL, bounds)
-    return bounded.doubt(value, limits, moves, n_patients, bounds)
 
 
 def _runs(judged: Judged, metric: str) -> RunScores | None:
