@@ -117,13 +117,10 @@ def scores(results: pd.DataFrame, runs: Runs, metric: str, selection: str) -> li
         row = rows.get((method, held_out, split, "all"))
         if row is None:
             return None
-        lo, hi, n = float(row["lo"]), float(row["hi"]), (int(row["n_cases"]), int(row["n_patients"]))
-        value, reason = float(row["value"]), None
-        if math.isnan(lo):
-            reason = "one patient, too few of a class, or all patients score alike"
-        return Interval(
-            value, lo, hi, *n, reason, THESE_MODELS, doubt=bounded.doubt_of_row(metric, value, (lo, hi), n[1])
-        )
+        value, lo, hi, patients = float(row["value"]), float(row["lo"]), float(row["hi"]), int(row["n_patients"])
+        reason = None if not math.isnan(lo) else "one patient, too few of a class, or all patients score alike"
+        doubt = bounded.doubt_of_row(metric, value, (lo, hi), patients)
+        return Interval(value, lo, hi, int(row["n_cases"]), patients, reason, THESE_MODELS, doubt=doubt)
 
     made = []
     for method, held_out in dict.fromkeys((m, h) for m, h, split, seed in rows if split == HELD_OUT):
