@@ -224,7 +224,7 @@ def failures(n: int) -> None:
     )
     table(
         "**What that costs, and what is marked**: median width over the width before; % of the intervals that are "
-        "marked; coverage of those that are not, where some are.",
+        "marked (`Interval.doubt`); coverage of the others, where some are marked and a twentieth is not.",
         n,
         head,
         rest,

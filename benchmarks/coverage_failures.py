@@ -112,8 +112,6 @@ def sides(found: Sequence[Interval], truth: float) -> str:
     """Coverage, and how often the truth is below and above."""
     lo, hi = (np.array([getattr(one, name) for one in found]) for name in ("lo", "hi"))
     given = ~np.isnan(lo)
-    if not given.any():
-        return "none"
     below, above = 100 * np.mean(truth < lo[given]), 100 * np.mean(truth > hi[given])
     return f"{100 - below - above:.1f} ({below:.1f}, {above:.1f})"
 
@@ -136,7 +134,8 @@ def before_and_after(n: int) -> tuple[Rows, Rows]:
             wide = np.nanmedian([b.hi - b.lo for b in new]) / np.nanmedian([a.hi - a.lo for a in old])
             sure = [one for one in new if one.doubt is None]
             marked = 100 * (1 - len(sure) / n)
-            told.append(f"{wide:.2f}; {marked:.0f}" + (f"; {sides(sure, world.truth)}" if marked >= 0.5 else ""))
+            enough = 0.5 <= marked <= 95  # a coverage of fewer intervals says nothing
+            told.append(f"{wide:.2f}; {marked:.0f}" + (f"; {sides(sure, world.truth)}" if enough else ""))
         coverage.append([name, *held])
         rest.append([name, *told])
     return iter(coverage), iter(rest)
