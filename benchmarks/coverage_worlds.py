@@ -201,13 +201,14 @@ def run_scores(means: Means, site: int) -> RunScores:
     without = (sums.sum(1, keepdims=True) - sums) / (n - counts)
     some = (counts > 0).sum(1, keepdims=True)
     influence = np.where(counts > 0, np.sqrt((some - 1) / some) * (values[:, None] - without), 0)
-    return RunScores(values, influence, tuple(range(patients)), counts.max(0).astype(np.int64))
+    return RunScores(values, influence, tuple(range(patients)), counts.max(0).astype(np.int64), of_cases=True)
 
 
 @dataclass(frozen=True)
 class Halves:
-    """Of many sites: mean over runs, and half widths of three intervals for it."""
+    """Of many sites of as many patients: mean over runs, and half widths of three intervals for it."""
 
+    n_patients: int
     value: Array
     ours: Array
     satterthwaite: Array
@@ -237,13 +238,15 @@ def halves(means: Means, level: float) -> Halves:
     rest = (runs - 1) * (patients - 1)
     df = variance**2 / (own**2 / (runs - 1) + of_patients**2 / (patients - 1) + private**2 / rest)
     usual = stats.t.isf(tail, np.maximum(df, 1)) * np.sqrt(variance)
-    return Halves(m[..., 0].mean(1), ours, usual, t_patients * np.sqrt(of_patients))
+    return Halves(patients, m[..., 0].mean(1), ours, usual, t_patients * np.sqrt(of_patients))
 
 
 def held(found: Halves, half: Array, world: World) -> Array:
-    """(sites,) whether the interval of this half width holds the truth; between bounds on the logit scale."""
-    value, truth = found.value, world.truth
+    """(sites,) whether the interval of this half width holds the truth; between bounds as `evidence.bounded` has it."""
+    value = found.value
+    below = above = half
     if world.bounds == (0.0, 1.0):
-        half = half / (value * (1 - value))
-        value, truth = special.logit(value), special.logit(truth)
-    return np.asarray(np.abs(value - truth) <= half)
+        far = half / (value * (1 - value))
+        below = np.hypot(value - special.expit(special.logit(value) - far), value / (found.n_patients + 1))
+        above = np.hypot(special.expit(special.logit(value) + far) - value, (1 - value) / (found.n_patients + 1))
+    return np.asarray((value - below <= world.truth) & (world.truth <= value + above))

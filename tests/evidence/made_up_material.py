@@ -87,7 +87,8 @@ class InMemory:
             ("all", list(range(len(judged.seeds)))),
         ]:
             if judged.probabilities is None:
-                found = patient_interval(judged.numbers["dice"][some], judged.patients, n_boot=200)
+                dice = np.clip(judged.numbers["dice"][some], 0, 1)  # some are made with normal noise
+                found = patient_interval(dice, judged.patients, bounds=(0, 1))
             else:
                 assert judged.target is not None
                 found = set_interval(judged.probabilities[some], judged.target, judged.patients, metric, n_boot=200)

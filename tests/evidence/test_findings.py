@@ -61,6 +61,22 @@ def test_scores_and_gaps() -> None:
     assert "3 held-out sites" in str(total.new_site.reason)
 
 
+def test_scores_that_rest_on_one_more_patient_say_so() -> None:
+    """Dice of 0.93 and a standard deviation of 0.03: one more of 25 patients at 0 would move the mean by 0.036."""
+    generator = np.random.default_rng(0)
+    cases = {
+        ("erm", site): {HELD_OUT: segmentation(np.tile(generator.normal(middle, spread, 25), (2, 1)), site)}
+        for site, middle, spread in (("A", 0.93, 0.03), ("B", 0.6, 0.2))
+    }
+    found = found_in(cases)
+    at = {one.held_out: one.models for one in found.scores}
+    assert at["A"].lo < at["A"].value - 0.036
+    assert at["A"].doubt is not None
+    assert at["A"].doubt.startswith("one more patient at 0 would move it further than these 25 vary")
+    assert at["B"].doubt is None
+    assert found.overall[0].models.doubt == f"at 1 of 2 sites: {at['A'].doubt}"
+
+
 def test_home_patients_shared_by_folds_widen_the_mean() -> None:
     one = Interval(0.8, 0.7, 0.9, 10, 10)
     assert mean_of([one, one], apart=False).lo == pytest.approx(0.7)

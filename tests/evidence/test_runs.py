@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -151,15 +152,35 @@ def test_scale_shift_and_order_do_not_matter(seed: int, scale: float, shift: flo
 
 def test_between_bounds_the_interval_is_on_the_logit_scale() -> None:
     values = 0.9 + 0.03 * crossed(3, 10)
-    plain, bounded = method_interval(values, range(10)), method_interval(values, range(10), bounds=(0, 1))
+    scores, larger = (replace(mean_scores(scale * values, range(10)), of_cases=False) for scale in (1, 10))
+    plain, bounded = interval_of(scores), interval_of(scores, bounds=(0, 1))
     assert plain.hi > bounded.hi
     assert bounded.hi < 1
     logit = [math.log(x / (1 - x)) for x in (bounded.lo, plain.value, bounded.hi)]
     assert logit[1] - logit[0] == pytest.approx(logit[2] - logit[1])
     # The slope of the logit at the value is 1 / (v (1 - v)).
     assert logit[2] - logit[1] == pytest.approx((plain.hi - plain.value) / (plain.value * (1 - plain.value)))
-    wide = method_interval(10 * values, range(10), bounds=(0, 10))
+    wide = interval_of(larger, bounds=(0, 10))
     assert (wide.lo, wide.hi) == pytest.approx((10 * bounded.lo, 10 * bounded.hi))
+
+
+def test_a_mean_between_bounds_allows_for_one_more_patient_at_each_site() -> None:
+    values = 0.9 + 0.03 * crossed(3, 10)
+    scores = mean_scores(values, range(10))
+    found, without = interval_of(scores, bounds=(0, 1)), interval_of(replace(scores, of_cases=False), bounds=(0, 1))
+    v = found.value
+    assert found.lo == pytest.approx(v - math.hypot(v - without.lo, v / 11))
+    assert found.hi == pytest.approx(v + math.hypot(without.hi - v, (1 - v) / 11))
+    # Of two sites of other patients a patient at one moves the mean by half as much; two of them add up in quadrature.
+    other = mean_scores(values, range(10, 20))
+    both = {"A": scores, "B": other}
+    apart = interval_over({site: replace(one, of_cases=False) for site, one in both.items()}, bounds=(0, 1))
+    wanted = v - math.hypot(v - apart.lo, math.sqrt(2) * v / 11 / 2)
+    assert interval_over(both, bounds=(0, 1)).lo == pytest.approx(wanted)
+    same = interval_over({"A": scores, "B": replace(scores, of_cases=False)}, bounds=(0, 1))
+    assert interval_over({"A": scores, "B": scores}, bounds=(0, 1)).lo == pytest.approx(
+        v - math.hypot(v - same.lo, v / 11)
+    )
 
 
 def test_a_distance_is_not_below_0() -> None:
@@ -176,7 +197,7 @@ def test_a_brier_score_of_three_classes_may_be_above_1() -> None:
     p = generator.dirichlet(np.ones(3), size=(3, 12)) / 5 + 0.8 * np.eye(3)[(target + 1) % 3]  # surely wrong
     found = method_set_interval(p, target, range(12), "brier")
     squares = ((p - np.eye(3)[target]) ** 2).sum(-1)
-    wanted = method_interval(squares, range(12), bounds=(0, 2))
+    wanted = interval_of(replace(mean_scores(squares, range(12)), of_cases=False), bounds=(0, 2))
     assert found.value > 1.2
     assert (found.lo, found.hi) == pytest.approx((wanted.lo, wanted.hi))
     assert found.reason is None

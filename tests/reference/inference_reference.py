@@ -65,3 +65,29 @@ def prediction_by_draws(values: np.ndarray, error: float, n: int, seed: int) -> 
     k = len(values)
     tau2 = np.maximum(k * values.var() / generator.chisquare(k - 1, n) - error**2, 0)
     return values.mean() + generator.normal(size=n) * np.sqrt(tau2 + (tau2 + error**2) / k)
+
+
+def limits_with_one_more(values: np.ndarray, patients: Sequence[Any], quantile: float) -> tuple[float, float]:
+    """Limits of the mean over (S,) models of the mean over (N,) cases of scores from 0 to 1, at 95 %.
+
+    Half width quantile x standard error over odds' slope, then in quadrature what happens to the score when one patient
+    with an average number of cases, all 0 (or all 1), is put to the others.
+    """
+
+    def score(cases: Sequence[int], more: float = 0.0, number: float = 0.0) -> float:
+        means = []
+        for row in values:
+            known = [row[i] for i in cases if not np.isnan(row[i])]
+            share = number * len(known)
+            means.append((sum(known) + more * share) / (len(known) + share))
+        return float(np.mean(means))
+
+    everybody, n = range(len(patients)), len(set(patients))
+    v = score(everybody)
+    jackknife = [v - without for without in leave_one_out(score, patients)]
+    error = np.sqrt((n - 1) / n * sum(d**2 for d in jackknife))
+    step = np.exp(quantile * error / (v * (1 - v)))
+    odds = v / (1 - v)
+    below = v - odds / step / (1 + odds / step), v - score(everybody, 0.0, 1 / n)
+    above = odds * step / (1 + odds * step) - v, score(everybody, 1.0, 1 / n) - v
+    return v - float(np.sqrt(below[0] ** 2 + below[1] ** 2)), v + float(np.sqrt(above[0] ** 2 + above[1] ** 2))

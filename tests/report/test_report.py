@@ -14,6 +14,7 @@ from folders import NASTY, MadeUp, Page
 from rich.console import Console
 
 from elsewhere.benchmark import run_benchmark
+from elsewhere.benchmark.summary import summarise
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.report import write_report
 
@@ -99,6 +100,18 @@ def test_one_file_that_opens_offline(segmentation: Path) -> None:
     assert "nan" not in re.sub(r"base64,[^\"]*", "", text).lower().split()
     ids = [attributes["id"] for _, attributes in page.tags if "id" in attributes]
     assert len(set(ids)) == len(ids)
+
+
+def test_an_interval_that_rests_on_one_more_patient_is_marked(segmentation: Path) -> None:
+    page = page_of(segmentation)
+    found = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))[0]["scores"]
+    doubtful = [one for one in found if one["models"]["doubt"] is not None]
+    assert 0 < len(doubtful) < len(found)
+    scores = page.sections["scores"]
+    assert scores.count("in doubt: one more patient who fails outright") == 1
+    assert scores.count("in doubt") >= 1 + len(doubtful)
+    (caption,) = [line for line in summarise(segmentation)[0].caption if line.startswith("In doubt (")]
+    assert all(f"{one['method']} at {one['held_out']}" in caption for one in doubtful)
 
 
 def test_names_are_text_not_markup(segmentation: Path) -> None:

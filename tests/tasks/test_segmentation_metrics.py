@@ -51,6 +51,19 @@ def test_a_missed_or_invented_structure_is_as_far_as_the_image_is_wide(missed: b
     assert scores["all", "accuracy"] == pytest.approx(11 / 12)
 
 
+@pytest.mark.parametrize(("shape", "spacing"), [((3, 4), (2.0, 2.0)), ((5, 3, 2), (0.7, 1.0, 3.5))])
+def test_no_mask_is_as_far_as_an_empty_one(shape: tuple[int, ...], spacing: tuple[float, ...]) -> None:
+    """Two pixels in opposite corners are (shape - 1) x spacing apart, an empty mask counts as shape x spacing."""
+    truth, corner, empty = (np.zeros(shape, dtype=np.int64) for _ in range(3))
+    truth[(0,) * len(shape)] = corner[(-1,) * len(shape)] = 1
+    farthest, missed = (score_segmentation(mask, truth, 2, spacing) for mask in (corner, empty))
+    edge = np.multiply(shape, spacing)
+    for metric in ("hd95", "assd"):
+        assert farthest[1, metric] == pytest.approx(math.hypot(*(edge - spacing)))
+        assert missed[1, metric] == pytest.approx(math.hypot(*edge))
+        assert farthest[1, metric] < missed[1, metric]
+
+
 def test_with_one_foreground_class_all_is_that_class() -> None:
     generator = np.random.default_rng(0)
     prediction, truth = generator.integers(0, 2, (2, 12, 12))

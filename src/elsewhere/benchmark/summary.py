@@ -19,6 +19,7 @@ from elsewhere.benchmark.record import finished, reading
 from elsewhere.benchmark.sheets import CASES
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.tables import ALL, RANKING
+from elsewhere.evidence.bounded import IN_DOUBT, doubt_of_row
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.evidence.findings_material import PRIMARY
@@ -219,6 +220,14 @@ def _caption(
             "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined in "
             "more than 10 % of the resamples; a mean over sites has none where one of them has none."
         )
+    doubtful = [
+        f"{row.method} at {site}"
+        for row in rows
+        for site, cell in row.cells.items()
+        if doubt_of_row(metric, cell.value, (cell.lo, cell.hi), cell.n_patients) is not None
+    ]
+    if doubtful:
+        lines.append(f"In doubt ({', '.join(doubtful)}): {IN_DOUBT}")
     if any(row.home is not None for row in rows):
         lines.append("home: in-domain test, unseen patients of the development sites, mean over folds.")
     if any(row.method == REFERENCE for row in rows):

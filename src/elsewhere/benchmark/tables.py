@@ -1,7 +1,7 @@
 """From runs to `results.csv` and `cases.csv`.
 
 A row of `results.csv` is a score of a set of cases: one a seed, and one with seed "all", the mean over the seeds'
-models. Its interval resamples the patients within the site, for the models as trained (`evidence.intervals`).
+models. Its interval is about other patients of the site, for the models as trained (`evidence.intervals`).
 Calibration patients are in neither table: the runs' own `predictions.parquet` has them.
 """
 
@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from elsewhere.benchmark.record import finished, reading, require_intact
 from elsewhere.benchmark.sheets import CALIBRATING, CASES, PREDICTIONS, PROBABILITY, TARGET, WHO
 from elsewhere.benchmark.spec import RunSpec
+from elsewhere.evidence.bounded import bounds_of_case
 from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
 from elsewhere.files import atomic
 from elsewhere.tasks.classification_metrics import METRICS
@@ -127,8 +128,9 @@ def _mean_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str
     table = group.pivot(index="case", columns="seed", values="value")
     patients = group.drop_duplicates("case").set_index("case")["patient"].loc[table.index].to_numpy()
     values = table.to_numpy(dtype=float).T
+    bounds = bounds_of_case(key["metric"])
     for seed, some in [*zip(table.columns, values[:, None], strict=True), (ALL, values)]:
-        yield _row(key, seed, patient_interval(some, patients, n_boot=RESAMPLES))
+        yield _row(key, seed, patient_interval(some, patients, n_boot=RESAMPLES, bounds=bounds))
 
 
 def _set_rows(key: Mapping[str, Any], group: pd.DataFrame) -> Iterator[dict[str, Any]]:

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from elsewhere.deploy.calibration import LEVELS, foreground_levels
 from elsewhere.deploy.found import METRICS
 from elsewhere.deploy.model import Model, label_sets_of, outer_mask_of
+from elsewhere.evidence.bounded import WHOLE, bounds_of_case
 from elsewhere.evidence.conformal import coverage, mask_coverage, sets
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.intervals import Interval, patient_interval, set_interval
@@ -118,7 +119,8 @@ def _rows(seen: _Seen, model: Model) -> Iterator[dict[str, Any]]:
         chosen = everybody if site is None else of_site[site]
         patients = [patient for patient, inside in zip(seen.patients, chosen, strict=True) if inside]
         if model.task == "segmentation":
-            interval = patient_interval(seen.scores[name, metric][chosen], patients, n_boot=RESAMPLES)
+            scores, bounds = seen.scores[name, metric][chosen], bounds_of_case(metric)
+            interval = patient_interval(scores, patients, n_boot=RESAMPLES, bounds=bounds)
         else:
             interval = set_interval(seen.probabilities[chosen], seen.target[chosen], patients, metric, n_boot=RESAMPLES)
         return {"site": site, "class": name, "metric": metric, **plain(interval)}
@@ -144,7 +146,7 @@ def _sentences(seen: _Seen, model: Model) -> Iterator[str]:
     """What threshold, prediction sets and flag do."""
     true, false = seen.foreground
     if "foreground" in model.thresholds and model.task == "segmentation":
-        dice = patient_interval(dice_at(true, false, model.thresholds["foreground"]), seen.patients, n_boot=RESAMPLES)
+        dice = patient_interval(dice_at(true, false, model.thresholds["foreground"]), seen.patients, bounds=WHOLE)
         yield f"At the threshold of P(foreground) below, Dice of all foreground taken together is {_words(dice)}."
     label_sets, outer_mask = label_sets_of(model.conformal), outer_mask_of(model.conformal)
     if label_sets is not None and label_sets.reason is None:

@@ -4,6 +4,7 @@ Scores and their intervals, by estimand; methods compared; calibration; decision
 `elsewhere.evidence.subgroups`.
 """
 
+from elsewhere.evidence.bounded import doubt_of_row
 from elsewhere.evidence.calibration import Reliability, debiased_ece, foreground_bins, label_bins, reliability
 from elsewhere.evidence.confidence import case_confidence
 from elsewhere.evidence.conformal import LabelSets, OuterMask, fit_label_sets, fit_outer_mask
@@ -36,6 +37,7 @@ __all__ = [
     "compare_sets",
     "debiased_ece",
     "detection",
+    "doubt_of_row",
     "error_auroc",
     "fit_label_sets",
     "fit_outer_mask",

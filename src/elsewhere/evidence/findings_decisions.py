@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from elsewhere.evidence.bounded import WHOLE
 from elsewhere.evidence.findings_material import CALIBRATION, HELD_OUT, HOME, Judged
 from elsewhere.evidence.intervals import Interval, patient_interval
 from elsewhere.evidence.operating import (
@@ -24,8 +25,6 @@ RULES = ("youden", "sensitivity:0.9")
 
 DICE_RULE = "mean Dice"
 """How they are chosen for a segmentation."""
-
-RESAMPLES = 300
 
 LESIONS = "lesions_true:"
 
@@ -162,7 +161,7 @@ def _of_voxels(method: str, held_out: str, calibration: Judged, away: Judged, ho
 
     def dice(thresholds: Sequence[float]) -> Interval:
         values = np.stack([dice_at(t, f, limit) for t, f, limit in zip(true, false, thresholds, strict=True)])
-        return patient_interval(np.where(written, values, np.nan), away.patients, n_boot=RESAMPLES)
+        return patient_interval(np.where(written, values, np.nan), away.patients, bounds=WHOLE)
 
     at_home: dict[str, Interval] = {}
     if home is not None and all(name in home.histograms for name in names):

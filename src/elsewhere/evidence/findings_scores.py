@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from elsewhere.evidence import bounded
 from elsewhere.evidence.estimands import NEW_SITE, THESE_MODELS, THIS_METHOD
 from elsewhere.evidence.findings_material import (
     CALIBRATION,
@@ -116,9 +117,10 @@ def scores(results: pd.DataFrame, runs: Runs, metric: str, selection: str) -> li
         row = rows.get((method, held_out, split, "all"))
         if row is None:
             return None
-        lo, hi, n = float(row["lo"]), float(row["hi"]), (int(row["n_cases"]), int(row["n_patients"]))
+        value, lo, hi, patients = float(row["value"]), float(row["lo"]), float(row["hi"]), int(row["n_patients"])
         reason = None if not math.isnan(lo) else "one patient, too few of a class, or all patients score alike"
-        return Interval(float(row["value"]), lo, hi, *n, reason, THESE_MODELS)
+        doubt = bounded.doubt_of_row(metric, value, (lo, hi), patients)
+        return Interval(value, lo, hi, int(row["n_cases"]), patients, reason, THESE_MODELS, doubt=doubt)
 
     made = []
     for method, held_out in dict.fromkeys((m, h) for m, h, split, seed in rows if split == HELD_OUT):
@@ -238,6 +240,7 @@ def mean_of(intervals: Sequence[Interval], *, apart: bool = True) -> Interval:
         sum(one.n_patients for one in intervals),
         "a site has no interval of its own" if math.isnan(below) else None,
         intervals[0].estimand,
+        doubt=bounded.doubts([one.doubt for one in intervals]),
     )
 
 
@@ -247,7 +250,8 @@ def difference(one: Interval, other: Interval) -> Interval:
     below = math.hypot(one.value - one.lo, other.hi - other.value)
     above = math.hypot(one.hi - one.value, other.value - other.lo)
     reason = one.reason or other.reason if math.isnan(below) else None
-    return Interval(value, value - below, value + above, one.n_cases, one.n_patients, reason, one.estimand)
+    limits, doubt = (value - below, value + above), one.doubt or other.doubt
+    return Interval(value, *limits, one.n_cases, one.n_patients, reason, one.estimand, doubt=doubt)
 
 
 def disjoint(groups: Sequence[set[str]]) -> bool:

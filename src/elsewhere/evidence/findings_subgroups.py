@@ -12,6 +12,7 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from elsewhere.errors import SettingsError
+from elsewhere.evidence.bounded import bounds_of_case
 from elsewhere.evidence.findings_material import HELD_OUT, LOWER_IS_BETTER, REFERENCE, Judged
 from elsewhere.evidence.findings_scores import Groups as Cases
 from elsewhere.evidence.groups import Groups, groups
@@ -162,10 +163,7 @@ def _at(method: str, site: str, judged: Judged, by: _By, metric: str) -> Subgrou
     groups_ = by.of(judged.cases)
     values = judged.values(metric)
     if values is not None:
-        better = metric not in LOWER_IS_BETTER
-        found = subgroups(
-            values, groups_, judged.patients, name=by.covariate, higher_is_better=better, n_boot=RESAMPLES
-        )
+        found = _subgroups(values, groups_, judged.patients, by, metric)
     elif judged.probabilities is not None and judged.target is not None:
         found = subgroups_of_set(
             judged.probabilities, judged.target, metric, groups_, judged.patients, name=by.covariate, n_boot=RESAMPLES
@@ -182,9 +180,12 @@ def _over_all(method: str, some: Sequence[Judged], by: _By, metric: str) -> list
         return []
     cases, patients = _together(some)
     table = np.concatenate([one for one in values if one is not None], axis=1)
-    better = metric not in LOWER_IS_BETTER
-    found = subgroups(table, by.of(cases), patients, name=by.covariate, higher_is_better=better, n_boot=RESAMPLES)
-    return [_made(method, ALL_SITES, found)]
+    return [_made(method, ALL_SITES, _subgroups(table, by.of(cases), patients, by, metric))]
+
+
+def _subgroups(values: NDArray[Any], of: Groups, patients: NDArray[Any], by: _By, metric: str) -> Subgroups:
+    better, bounds = metric not in LOWER_IS_BETTER, bounds_of_case(metric)
+    return subgroups(values, of, patients, name=by.covariate, higher_is_better=better, n_boot=RESAMPLES, bounds=bounds)
 
 
 def _made(method: str, site: str, found: Subgroups) -> SubgroupsAt:

@@ -46,12 +46,14 @@ class RunScores:
             where a metric would be undefined in more than `UNDEFINED_AT_MOST` of the resamples of its patients.
         names: (P,) the patients; the same name is the same person.
         cases: (P,) cases of each.
+        of_cases: the score is a mean over cases, so that one more patient moves it by what a patient weighs.
     """
 
     values: NDArray[np.float64]
     influence: NDArray[np.float64]
     names: tuple[Hashable, ...]
     cases: NDArray[np.int64]
+    of_cases: bool = False
 
     @property
     def n_runs(self) -> int:
@@ -108,7 +110,8 @@ def mean_scores(values: NDArray[Any], patients: Patients) -> RunScores:
     """
     means = PatientSums.of(values, patients)
     runs = means.scores(np.ones((1, means.n_patients)))[:, 0]
-    return RunScores(runs, _influence(runs, means.without_each_patient(), means.counts > 0), means.names, means.cases)
+    influence = _influence(runs, means.without_each_patient(), means.counts > 0)
+    return RunScores(runs, influence, means.names, means.cases, of_cases=True)
 
 
 def set_scores(
@@ -145,7 +148,7 @@ def scores_of(sets: JudgedSets) -> RunScores:
     influence = _influence(runs, sets.without_each_patient(), present)
     if _undefined(sets) > UNDEFINED_AT_MOST:
         influence[:] = np.nan
-    return RunScores(runs, influence, sets.names, sets.cases)
+    return RunScores(runs, influence, sets.names, sets.cases, name_of(sets.metric) == "accuracy")
 
 
 def aligned(scores: RunScores, names: tuple[Hashable, ...]) -> RunScores:
@@ -154,7 +157,7 @@ def aligned(scores: RunScores, names: tuple[Hashable, ...]) -> RunScores:
     columns = np.array([at[name] for name in scores.names], dtype=np.int64)
     influence, cases = np.zeros((scores.n_runs, len(names))), np.zeros(len(names), dtype=np.int64)
     influence[:, columns], cases[columns] = scores.influence, scores.cases
-    return RunScores(scores.values, influence, names, cases)
+    return RunScores(scores.values, influence, names, cases, scores.of_cases)
 
 
 def _undefined(sets: JudgedSets) -> float:

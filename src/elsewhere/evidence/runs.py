@@ -25,7 +25,9 @@ differ much more than patients do.
 
 Where a score has bounds (AUROC: 0 and 1) the interval is taken on the logit scale between them, half width by the delta
 method at the mean over runs: symmetric limits reach beyond the bounds and hold too little near them (an AUROC of 0.95
-of 30 patients: 87 %). At a bound there is no interval.
+of 30 patients: 87 %). At a bound there is no interval. Where the score is a mean over cases (Dice, accuracy) one more
+patient at the bound widens each limit, as for these models (`bounded`): an interval for the method knows no more of
+failures that no patient shows.
 
 With one run there is no interval either: what another run would give cannot be seen.
 
@@ -45,6 +47,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import optimize, special
 
+from elsewhere.evidence import bounded
 from elsewhere.evidence.checks import check
 from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.intervals import NO_VARIATION, UNDEFINED_WITHOUT, Interval
@@ -200,8 +203,23 @@ def interval_over(
         return without(ONE_RUN, error)
     if bounds is not None and not bounds[0] < value < bounds[1]:
         return without(f"at a bound, {value:g}: too few patients to tell how sure it is", error)
-    lo, hi = _limits(value, parts.half_width((1 - level) / 2), bounds)
-    return Interval(value, lo, hi, int(cases.sum()), n_patients, None, THIS_METHOD, error)
+    tail, n_cases, doubt = (1 - level) / 2, int(cases.sum()), None
+    lo, hi = _limits(value, parts.half_width(tail), bounds)
+    if bounds is not None and np.isfinite(bounds).all() and all(one.of_cases for one in scores.values()):
+        moves = _one_more(list(scores.values()), n_patients, tail, bounds)
+        lo, hi = bounded.widened(value, (lo, hi), moves)
+        doubt = bounded.doubt(value, (lo, hi), moves, n_patients, bounds)
+    return Interval(value, lo, hi, n_cases, n_patients, None, THIS_METHOD, error, doubt)
+
+
+def _one_more(
+    scores: Sequence[RunScores], n_patients: int, tail: float, bounds: tuple[float, float]
+) -> tuple[float, float]:
+    """How far a patient more at each site moves the mean over sites; together where sites share patients."""
+    moves = np.array([bounded.one_more(one.value, one.n_patients, tail, bounds) for one in scores])
+    apart = sum(one.n_patients for one in scores) == n_patients
+    below, above = (np.linalg.norm(moves, axis=0) if apart else moves.sum(axis=0)) / len(scores)
+    return float(below), float(above)
 
 
 def decompose(scores: Sequence[RunScores]) -> tuple[Parts, NDArray[np.int64]]:
@@ -234,11 +252,7 @@ def _limits(value: float, half: float, bounds: tuple[float, float] | None) -> tu
         return value - half, value + half
     if np.isinf(bounds[1]):
         return max(bounds[0], value - half), value + half
-    low, width = bounds[0], bounds[1] - bounds[0]
-    share = (value - low) / width
-    half = half / width / (share * (1 - share))
-    lo, hi = special.expit(special.logit(share) + np.array([-half, half]))
-    return float(low + width * lo), float(low + width * hi)
+    return bounded.between(value, half, bounds)
 
 
 def quantile(tail: float, df: float) -> float:

@@ -79,6 +79,7 @@ def subgroups(
     n_boot: int = 1000,
     level: float = 0.95,
     seed: int = 0,
+    bounds: tuple[float, float] | None = None,
 ) -> Subgroups:
     """A mean over cases (Dice, HD95, right or wrong) by subgroup.
 
@@ -89,7 +90,7 @@ def subgroups(
         edges: between numbers, rising; None for quartiles.
         name: of the covariate.
         higher_is_better: of the values.
-        n_boot, level, seed: as `patient_interval`.
+        n_boot, level, seed, bounds: as `patient_interval`.
 
     Raises:
         SettingsError: as `groups` and `patient_interval`.
@@ -99,7 +100,8 @@ def subgroups(
     check(table.shape[1] == len(owner), f"there must be one patient a case ({table.shape[1]})", len(owner))
 
     def interval(where: NDArray[np.bool_]) -> Interval:
-        return patient_interval(table[:, where], owner[where].tolist(), n_boot=n_boot, level=level, seed=seed)
+        some, whose = table[:, where], owner[where].tolist()
+        return patient_interval(some, whose, n_boot=n_boot, level=level, seed=seed, bounds=bounds)
 
     return _table(interval, _groups(covariate, patients, edges), patients, name, higher_is_better)
 

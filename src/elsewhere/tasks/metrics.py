@@ -13,7 +13,9 @@ Per foreground class, of a case:
 An empty mask rightly predicted is a right answer, a missed or invented structure the worst one: this is the convention
 of BraTS. No value is ever NaN, so no model can improve its mean by dropping out of hard cases, and two methods are
 always compared on the same cases. (nnU-Net has NaN where both are empty; then a lesion-free case counts when a lesion
-is invented, and vanishes when none is.) The diagonal, shape x spacing, is the largest distance the image can hold.
+is invented, and vanishes when none is.) The diagonal is that of the image from edge to edge, the length of the vector
+shape x spacing. It is longer than any distance between two pixel centres, of which (shape - 1) x spacing is the
+largest: no mask that holds a pixel scores as badly as an empty one.
 
 Class `all`, of a case, is the mean over the foreground classes that are in its truth or in its prediction; where there
 are none, the value for "both empty". So absent structures rightly left out do not inflate a mean over many classes,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 
+from elsewhere.evidence.bounded import IN_DOUBT
 from elsewhere.evidence.findings_material import RANKING, REFERENCE
 from elsewhere.evidence.findings_scores import OverallScore, Score
 from elsewhere.evidence.intervals import Interval
@@ -108,6 +109,8 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
     if view.sees_target:
         names = ", ".join(view.sees_target)
         lines.append(f"Unlabelled images of the held-out site are seen in training by: {names}; the others see none.")
+    if any(one.models.doubt is not None for one in found.scores):
+        lines.append(f"in doubt: {IN_DOUBT}")
     if any(math.isnan(one.models.lo) for one in found.scores):
         lines.append(
             "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined "

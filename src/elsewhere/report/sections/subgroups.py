@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from elsewhere.evidence.bounded import IN_DOUBT
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_subgroups import ALL_SITES, MOST, SubgroupsAt
 from elsewhere.evidence.subgroups import SMALL
@@ -62,6 +63,8 @@ def _table(view: View, covariate: str, some: Sequence[SubgroupsAt]) -> Table:
         captions.append(
             f"{ALL_SITES}: each case judged by models that had not seen its site; sites and groups are mixed."
         )
+    if any(row.found.doubt is not None for one in some for row in one.rows):
+        captions.append(f"in doubt: {IN_DOUBT}")
     head = ["group", "held out", "size", *methods]
     alone = len({one.covariate for one in view.findings.subgroups}) == 1 and len(rows) <= 24
     folded = "" if alone else f"By {covariate}"

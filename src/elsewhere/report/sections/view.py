@@ -71,6 +71,8 @@ class View:
         small = [limits(one, digits, sign=sign)]
         if second is not None and second.lo == second.lo:
             small.append(limits(second, digits, sign=sign))
+        if one.doubt is not None and not sign:
+            small.append("in doubt")
         return Cell(number(one.value, self.digits, sign=sign), small)
 
     def at(self, site: str) -> str:
