@@ -12,12 +12,14 @@ if TYPE_CHECKING:
     from elsewhere.benchmark.benchmark import run_benchmark
     from elsewhere.benchmark.executor_local import LocalExecutor
     from elsewhere.benchmark.executor_ray import RayExecutor
+    from elsewhere.benchmark.length import Length, read_length
     from elsewhere.benchmark.planning import plan
     from elsewhere.benchmark.run import execute
     from elsewhere.benchmark.summary import Summary, print_summary, summarise
     from elsewhere.benchmark.tables import write_tables
 
 __all__ = [
+    "Length",
     "LocalExecutor",
     "RayExecutor",
     "RunSpec",
@@ -25,18 +27,21 @@ __all__ = [
     "execute",
     "plan",
     "print_summary",
+    "read_length",
     "run_benchmark",
     "summarise",
     "write_tables",
 ]
 
 _LATER = {
+    "Length": "length",
     "LocalExecutor": "executor_local",
     "RayExecutor": "executor_ray",
     "Summary": "summary",
     "execute": "run",
     "plan": "planning",
     "print_summary": "summary",
+    "read_length": "length",
     "run_benchmark": "benchmark",
     "summarise": "summary",
     "write_tables": "tables",
