@@ -69,6 +69,7 @@ class InMemory:
     fits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: bool = False
     metrics_missing: tuple[str, ...] = ()
+    development: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def results(self) -> pd.DataFrame:
@@ -101,6 +102,9 @@ class InMemory:
 
     def held_out(self, selection: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(site for _, site in self.cases))
+
+    def class_counts(self, held_out: str) -> tuple[int, ...] | None:
+        return self.development.get(held_out)
 
     def judged(self, selection: str, method: str, held_out: str) -> Mapping[str, Judged]:
         return self.cases.get((method, held_out), {})

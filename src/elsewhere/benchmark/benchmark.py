@@ -15,11 +15,12 @@ from rich.console import Console
 from rich.markup import escape
 
 from elsewhere.benchmark.attempt import Outcome, Work
-from elsewhere.benchmark.content import study_digest
+from elsewhere.benchmark.content import repeated, study_digest
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
 from elsewhere.benchmark.executor_ray import RayExecutor
+from elsewhere.benchmark.glance import look, print_glance
 from elsewhere.benchmark.loading import is_evaluation
 from elsewhere.benchmark.planning import plan
 from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
@@ -200,6 +201,10 @@ def _write_question(out: Path, study: Study, specs: Sequence[RunSpec]) -> None:
     few = few_patients(specs)
     if few is not None:
         question["patients"] = few
+    cache = specs[0].cache if specs else None
+    twice = repeated(study, FileHashes(Cache(None if cache is None else Path(cache)).folder / "hashes.tsv"))
+    if twice:
+        question["repeated"] = twice
     write_covariates(out, study)
     write_text(out / PLAN, json.dumps(question, indent=1))
 
@@ -280,4 +285,5 @@ def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcome
     else:
         took = sum(outcome.seconds for outcome in outcomes)
         console.print(f"{len(specs)} run{'s' * (len(specs) > 1)} done ({clock(took)} of runs now)", highlight=False)
+    print_glance(console, look(out))
     return 1 if failed else 0

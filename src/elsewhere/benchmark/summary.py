@@ -20,8 +20,7 @@ from elsewhere.benchmark.sheets import CASES
 from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec, few_patients, few_patients_said
 from elsewhere.benchmark.tables import ALL, RANKING
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import PRIMARY
+from elsewhere.evidence.findings_material import NAMES, PRIMARY
 from elsewhere.evidence.findings_scores import disjoint
 from elsewhere.evidence.findings_scores import mean_of as mean_of_intervals
 from elsewhere.evidence.intervals import Interval

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.benchmark.loading import Loaded, Log, Run, read_logs
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import BASELINE, PRIMARY
+from elsewhere.benchmark.loading import Loaded, Log, Run
+from elsewhere.evidence.findings_material import BASELINE, NAMES, PRIMARY
 from elsewhere.report.blocks import Block, Figure, Figures, Heading, Section, Text, number
 from elsewhere.report.charts import Line, curves
 from elsewhere.report.sections.view import crowded, stands_out
@@ -35,7 +34,7 @@ Series = NDArray[np.float64]
 def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") -> Section:
     """Training loss and validation score of each fold."""
     runs = [run for run in loaded.runs if run.spec.fold.part is None]
-    logs = read_logs(runs)
+    logs = loaded.logs
     if not logs:
         why = "the predictions were made elsewhere" if loaded.evaluation else "no run has logged a step yet"
         return Section(name, TITLE, [Text([f"Not here: {why}."])])

@@ -7,8 +7,7 @@ from dataclasses import dataclass
 
 from elsewhere.evidence.estimands import NEW_SITE, THESE_MODELS, THIS_METHOD, sentence
 from elsewhere.evidence.findings import Findings
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import BASELINE, LOWER_IS_BETTER, REFERENCE
+from elsewhere.evidence.findings_material import BASELINE, LOWER_IS_BETTER, NAMES, REFERENCE
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import Cell, Section, Text, limits, number
 
