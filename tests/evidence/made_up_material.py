@@ -69,6 +69,7 @@ class InMemory:
     fits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: bool = False
     metrics_missing: tuple[str, ...] = ()
+    metric: str | None = None
     development: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
@@ -81,14 +82,14 @@ class InMemory:
         return pd.DataFrame(rows, columns=None if rows else COLUMNS)
 
     def _rows(self, key: dict[str, str], judged: Judged) -> list[dict[str, Any]]:
-        metric = metric_of(self.task, None, self.metrics_missing)
+        metric = self.metric or metric_of(self.task, None, self.metrics_missing)
         rows = []
         for seed, some in [
             *((str(s), [i]) for i, s in enumerate(judged.seeds)),
             ("all", list(range(len(judged.seeds)))),
         ]:
             if judged.probabilities is None:
-                found = patient_interval(judged.numbers["dice"][some], judged.patients, n_boot=200)
+                found = patient_interval(judged.numbers[metric][some], judged.patients, n_boot=200)
             else:
                 assert judged.target is not None
                 found = set_interval(judged.probabilities[some], judged.target, judged.patients, metric, n_boot=200)

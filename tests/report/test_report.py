@@ -16,6 +16,7 @@ from rich.console import Console
 from elsewhere.benchmark import run_benchmark
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.report import write_report
+from elsewhere.wording import clip
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
 import tiny
@@ -65,7 +66,7 @@ def page_of(folder: Path, **options: object) -> Page:
 
 def test_a_real_benchmark(tmp_path: Path) -> None:
     page = trained(tmp_path)
-    assert f"At {NASTY}, the one site held out, erm reaches Dice" in page.text
+    assert f"At {clip(NASTY)}, held out from training, ERM reaches Dice" in page.text
     for name in ("scores", "comparisons", "cases", "home", "calibration", "subgroups", "doubt", "training", "examples"):
         assert "Not here: no" not in page.sections[name], name
     assert "found" in page.sections["operating-points"], "lesions"
@@ -201,7 +202,10 @@ def test_tables_beside_the_page(segmentation: Path) -> None:
     assert {row["method"] for row in rows} == {"gin"}
     assert all(float(row["p"]) <= float(row["p_holm"]) for row in rows)
     (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
-    assert found["answer"].startswith("Over these 3 held-out sites erm reaches Dice")
+    assert found["glance"]["sentence"].startswith("At 3 sites held out from training ERM reaches a mean Dice of")
+    listed = json.loads((segmentation / "glance.json").read_text(encoding="utf-8"))
+    assert [one["about"] for one in listed] == ["", "erm", "gin"]
+    assert {**listed[0], "about": None} == {**found["glance"], "about": None}
     results = pd.read_csv(segmentation / "results.csv", dtype={"seed": str})
     wanted = results.query(
         "method == 'gin' and split == 'held-out' and `class` == 'all' and metric == 'dice' and seed == 'all'"
@@ -255,7 +259,7 @@ def test_an_unfinished_folder_with_one_site(tmp_path: Path) -> None:
             (tmp_path / spec.folder / "done.json").unlink()
     page = page_of(tmp_path)
     assert "Not complete: 2 of 4 runs are not finished" in page.text
-    assert "At A, the one site held out, erm reaches Dice" in page.text
+    assert "At A, held out from training, ERM reaches Dice" in page.text
     assert page.sections["scores"].count("2 of 4 runs are not finished") == 2, "on both tables"
     assert "no in-domain test patients" in page.sections["home"]
 
@@ -305,7 +309,7 @@ def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
     assert "3 cases have no prediction" in page.sections["runs"]
     assert "comparisons" not in page.sections
     assert "predictions made elsewhere have no home" in page.sections["home"]
-    assert "Over these 2 held-out sites given reaches AUROC" in page.text
+    assert "At 2 sites given reaches a mean AUROC of" in page.text
     assert NASTY in page.sections["scores"]
     assert "whether the sites were new to their model is not known here" in page.text
     assert "never seen" not in page.text
@@ -313,12 +317,12 @@ def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
 
 def test_a_site_of_the_training_is_not_elsewhere(tmp_path: Path) -> None:
     from elsewhere.benchmark import external_model
-    from elsewhere.report import page as of_page
+    from elsewhere.benchmark.glance import NEW
 
-    assert of_page.NEW == external_model.NEW
+    assert external_model.NEW == NEW
     MadeUp("classification", {"A": 12, "B": 12}, {"given": 0.0}, seeds=(0,), home=0, calibration=0).write(tmp_path)
     question = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    seen = {"A": of_page.NEW, "B": "5 of its 12 cases trained, selected or calibrated the model"}
+    seen = {"A": NEW, "B": "5 of its 12 cases trained, selected or calibrated the model"}
     (tmp_path / "plan.json").write_text(json.dumps({**question, "seen": seen}), encoding="utf-8")
     page = page_of(tmp_path)
     told = "NOT ELSEWHERE: B: 5 of its 12 cases trained"

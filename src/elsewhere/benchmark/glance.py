@@ -115,16 +115,24 @@ def print_glance(console: Console, glance: Glance) -> None:
     if len(glance.caveats) > SHOWN:
         heads = ", ".join(caveat.head for caveat in glance.caveats[SHOWN:])
         parts.append(Text(f"! {len(glance.caveats) - SHOWN} more: {heads}", "red"))
-    parts.append(Text(glance.sentence, "bold"))
-    parts.append(_figures(glance))
-    for one in glance.against[:SHOWN]:
-        parts.append(Text.assemble((one.method, "bold"), " against ERM: ", (one.words, MARKS[one.verdict])))
-    parts += [Text(line, "dim") for line in (glance.others, glance.compared) if line]
-    for number, step in enumerate(glance.steps[:SHOWN]):
-        parts.append(Text(("next  " if number == 0 else "      ") + step.replace("`", "")))
+    parts += [Text(), Text(glance.sentence, "bold"), Text(), _figures(glance), Text(), _rest(glance)]
     title = Text.assemble((glance.study, "bold"), ": at a glance")
     console.print()
     console.print(Panel(Group(*parts), title=title, title_align="left", box=box.ROUNDED, width=min(console.width, 100)))
+
+
+def _rest(glance: Glance) -> Table:
+    """The methods, and what to do next."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True, style="bold")
+    table.add_column(overflow="fold")
+    lines = [Text.assemble((one.short, "bold"), " ", (one.words, MARKS[one.verdict])) for one in glance.against[:SHOWN]]
+    lines += [Text(line, "dim") for line in (glance.others, glance.compared) if line]
+    steps = [Text(step.replace("`", "")) for step in glance.steps[:SHOWN]]
+    for head, some in (("against ERM", lines), ("next", steps)):
+        for number, line in enumerate(some):
+            table.add_row(head if number == 0 else "", line)
+    return table
 
 
 def _figures(glance: Glance) -> Table:

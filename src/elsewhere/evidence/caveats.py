@@ -75,14 +75,14 @@ def _trivial(found: Findings, about: Sequence[str]) -> Caveat | None:
     low, high = (f"{pick(one.trivial.value for one in at):.2f}" for pick in (min, max))
     answers = " or ".join(dict.fromkeys(one.trivial.answer for one in at))
     what = f"{NAMES[found.metric]} {low if low == high else f'{low} to {high}'}, which {answers} gets"
-    n = len(found.sites)
+    n, where = len(found.sites), places([one.held_out for one in at], len(found.sites))
     named = [f"{called(method)} (at {places(sites, n)})" for method, sites in bad.items()]
-    who = f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} not"
-    if len(named) > 2:
-        who = f"{len(named)} of {len(about)} methods (at {places([one.held_out for one in at], n)}) are not"
-    if 1 < len(bad) == len(about) and all(len(sites) == n for sites in bad.values()):
-        who = f"no method is{f' at any of {n} sites' if n > 1 else ''}"
-    return Caveat("No better than a trivial answer", f"{who} shown to beat {what}.")
+    who = f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} not shown to beat {what}"
+    if 1 < len(bad) == len(about):
+        who = f"no method is shown to beat {what}, at {where}"
+    elif len(named) > 2:
+        who = f"{len(named)} of {len(about)} methods are not shown to beat {what}, at {where}"
+    return Caveat("No better than a trivial answer", f"{who}.")
 
 
 def called(method: str) -> str:

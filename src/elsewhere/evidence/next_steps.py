@@ -40,8 +40,9 @@ def next_steps(found: Findings, facts: Facts, about: Sequence[str]) -> list[str]
         _finish(facts),
         _remove(facts),
         _repair(facts, methods),
+        _avoid(found, methods),
         _lengthen(facts),
-        _local(found, facts, methods),
+        _local(found, methods),
         _seeds(found, facts),
         _use(found, facts, methods),
         _label(found, methods),
@@ -90,19 +91,26 @@ def _lengthen(facts: Facts) -> str:
     return ""
 
 
-def _local(found: Findings, facts: Facts, methods: Sequence[str]) -> str:
-    """Where the best that there is is no better than a trivial answer, or much is lost from home to elsewhere."""
-    if not methods:
+def _avoid(found: Findings, methods: Sequence[str]) -> str:
+    """Where no method is better than a trivial answer."""
+    bad = _useless(found, methods)
+    if not bad:
         return ""
-    bad = set.intersection(*(set(useless_at(found, name)) for name in methods))
-    if bad:
-        where = places([site for site in found.sites if site in bad], len(found.sites))
-        return f"Do not use these models at {where}; label patients there and train on them."
-    name = BASELINE if BASELINE in methods else methods[0]
+    where = places([site for site in found.sites if site in bad], len(found.sites))
+    return f"Do not use these models at {where}; label patients there and train on them."
+
+
+def _useless(found: Findings, methods: Sequence[str]) -> set[str]:
+    return set.intersection(*(set(useless_at(found, name)) for name in methods)) if methods else set()
+
+
+def _local(found: Findings, methods: Sequence[str]) -> str:
+    """Where much is lost from home to elsewhere."""
+    name = BASELINE if BASELINE in methods else next(iter(methods), "")
     mine = [one for one in found.scores if one.method == name]
     over = next((one for one in found.overall if one.method == name), mine[0] if len(mine) == 1 else None)
     gap = over.gap if over is not None and len(mine) == len(found.sites) else None
-    if gap is None or math.isnan(gap.lo) or abs(gap.value) < LOST or gap.lo <= 0 <= gap.hi:
+    if gap is None or math.isnan(gap.lo) or abs(gap.value) < LOST or gap.lo <= 0 <= gap.hi or _useless(found, methods):
         return ""
     return "Label some patients of a new site first: `elsewhere evaluate --local 5 10 20` says what they change."
 
@@ -117,7 +125,7 @@ def _use(found: Findings, facts: Facts, methods: Sequence[str]) -> str:
     """A method that is better for the method somewhere and worse nowhere; else ERM, where all was compared."""
     contrasts = [one for one in found.comparisons.contrasts if one.method in methods]
     unsure = facts.failed + facts.waiting or found.n_seeds < SEEDS or facts.longer.verdict == "pays" or not contrasts
-    if unsure or any(set(found.sites) == set(useless_at(found, name)) for name in methods):
+    if unsure or _useless(found, methods) == set(found.sites):
         return ""
     sure: dict[str, int] = {}
     for name in dict.fromkeys(one.method for one in contrasts):
@@ -141,7 +149,7 @@ def _label(found: Findings, methods: Sequence[str]) -> str:
     if not widths or found.metric in ("hd95", "assd"):
         return ""
     half, widest = max(widths, key=lambda pair: pair[0])
-    more = math.ceil(widest.models.n_patients * ((half / WANTED) ** 2 - 1))
+    more = math.ceil(round(widest.models.n_patients * ((half / WANTED) ** 2 - 1), 6))
     if more > MOST_PATIENTS:
         return ""
     where = clip(widest.held_out)
