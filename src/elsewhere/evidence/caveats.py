@@ -17,10 +17,11 @@ FEW = 12
 
 @dataclass(frozen=True)
 class Caveat:
-    """A warning: what it is in a few words, and what was found in a sentence."""
+    """A warning: what it is in a few words, and what was found in a sentence; `stamp` is for tables, "" the head."""
 
     head: str
     text: str
+    stamp: str = ""
 
     def __str__(self) -> str:
         return f"{self.head}: {self.text}"
@@ -37,7 +38,13 @@ def standing(facts: Facts) -> list[Caveat]:
         text = "some models were selected by the held-out site itself, which nobody who deploys a model can do."
         found.append(Caveat("ORACLE", text))
     for site, words in facts.seen.items():
-        found.append(Caveat("NOT ELSEWHERE", f"{site}: {words}. Its score is not that of a site never seen."))
+        found.append(
+            Caveat(
+                "NOT ELSEWHERE",
+                f"{site}: {words}. Its score is not that of a site never seen.",
+                f"NOT ELSEWHERE: {site}",
+            )
+        )
     return found
 
 

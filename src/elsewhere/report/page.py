@@ -25,6 +25,7 @@ from elsewhere.report.sections import (
     examples,
     home,
     local,
+    notes,
     rules,
     runs,
     scores,
@@ -71,6 +72,11 @@ class Page:
             (section.name, section.title + f", {section.selection}" * (titles.count(section.title) > 1))
             for section in self.sections
         ]
+
+    @property
+    def has_notes(self) -> bool:
+        """The brackets of tables are explained on the page, once."""
+        return any(section.name == notes.NAME for section in self.sections)
 
 
 def render(page: Page) -> str:
@@ -122,6 +128,7 @@ def page_of(loaded: Loaded, found: Sequence[Findings], facts: Facts, prevalence:
         training.section(loaded, colours),
         examples.section(loaded, first.selection, colours),
         runs.section(loaded),
+        notes.section(),
     ]
     version = loaded.question.get("versions", {}).get("elsewhere", "")
     title = "judged site by site" if loaded.evaluation else "leave one site out"
@@ -162,4 +169,4 @@ def warnings(loaded: Loaded) -> list[str]:
 
 def _of_rule(selection: str, marks: Sequence[Caveat]) -> list[str]:
     """Those that belong on a rule's tables."""
-    return [str(mark) for mark in marks if mark.head != ORACLE.upper() or selection == ORACLE]
+    return [mark.stamp or mark.head for mark in marks if mark.head != ORACLE.upper() or selection == ORACLE]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, sentence
+from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, OverallContrast
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import (
@@ -37,10 +37,27 @@ def section(view: View, name: str = "comparisons") -> Section:
     title = f"Each method against {found.baseline.upper()}"
     if found.reason is not None or not found.contrasts:
         return view.empty(name, title, found.reason or "no site has both finished yet")
-    blocks: list[Block] = [_forest(view), _table(view)]
-    if found.over_sites:
-        blocks.append(_over_sites(view))
+    blocks: list[Block] = [
+        _verdicts(view),
+        _forest(view),
+        *([_over_sites(view)] if found.over_sites else []),
+        _table(view),
+    ]
     return Section(name, title, blocks, selection=view.findings.selection)
+
+
+def _verdicts(view: View) -> Table:
+    """The verdict first, as a word on a colour; the difference and its intervals below it."""
+    cells = {}
+    for one in view.findings.comparisons.contrasts:
+        only = one.verdict in MARKS and not one.of_methods
+        score = view.score(one.models, one.training, sign=True)
+        small = [*(["for these models only"] if only else []), f"{score.text} {score.small[0]}", *score.small[1:]]
+        cells[one.method, one.held_out] = Cell(one.verdict, small, f"verdict-{MARKS.get(one.verdict, 'quiet')}")
+    caption = (
+        f"Below each verdict: {view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}."
+    )
+    return view.grid(cells, f"verdicts on {view.metric} against ERM", [caption])
 
 
 def _forest(view: View) -> Figures:
@@ -120,8 +137,6 @@ def _table(view: View) -> Table:
     if found.hypotheses > 1:
         holm = f"Corrected: by Holm over all {found.hypotheses} tests of this table."
     captions = [
-        sentence(THESE_MODELS),
-        sentence(THIS_METHOD).replace("[ ]", "( )", 1),
         f"p: permutation test over the patients of a site, the two methods' answers swapped patient by patient, mean "
         f"over seeds ({swaps}); of these models. {holm} Better or worse is said only where the corrected p is not "
         f"above {LEVEL:g}; for these models only, where ( ) includes no difference or cannot be had.",
@@ -134,6 +149,7 @@ def _table(view: View) -> Table:
         rows,
         captions,
         view.warnings,
+        folded="Every test: p, corrected p, and P(better)",
     )
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import math
 
-from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_material import REFERENCE
 from elsewhere.report.blocks import Figure, Figures, Row, Section, Table, name
 from elsewhere.report.charts import Journey, dumbbell
 from elsewhere.report.charts.scale import extent
-from elsewhere.report.sections.view import View, estimands
+from elsewhere.report.sections.view import View
 
 TITLE = "Home against elsewhere"
 
@@ -53,9 +52,7 @@ def _table(view: View, with_reference: bool) -> Table:
         if with_reference:
             cells.append(view.score(reference.get(one.held_out)))
         rows.append(Row(one.method, cells, view.colours.get(one.method)))
-    gaps = {one.gap.estimand for one in found.scores if one.gap is not None}
     captions = [
-        *estimands(THIS_METHOD in gaps),
         "Home patients are of other sites: held-out minus home holds a difference of people as well as one of images.",
     ]
     head = ["method", "held out", "home", "elsewhere", "held-out minus home"]
