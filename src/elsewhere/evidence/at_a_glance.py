@@ -212,11 +212,12 @@ def _one_against(method: str, mine: Sequence[Contrast], n_sites: int) -> Against
     parts = []
     for verdict in ("better", "worse"):
         sure, every = _at(mine, verdict, sure=True), _at(mine, verdict)
-        here = [site for site in every if site not in sure]
+        here = len(every) - len(sure)
         if sure:
             parts.append(f"{verdict} at {_count(sure, n_sites)}, for the method")
-        if here:
-            parts.append(f"{verdict} at {_count(here, n_sites)}, for these models only")
+            parts += [f"at {here} more, for these models only"] * bool(here)
+        elif here:
+            parts.append(f"{verdict} at {_count(every, n_sites)}, for these models only")
     better, worse = bool(_at(mine, "better")), bool(_at(mine, "worse"))
     verdict = "both" if better and worse else "better" if better else "worse" if worse else "none"
     return Against(method, "; ".join(parts) or NOT_TOLD, verdict)

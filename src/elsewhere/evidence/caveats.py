@@ -41,7 +41,7 @@ def standing(facts: Facts) -> list[Caveat]:
         found.append(
             Caveat(
                 "NOT ELSEWHERE",
-                f"{site}: {words}. Its score is not that of a site never seen.",
+                f"{clip(site)}: {words}. Its score is not that of a site never seen.",
                 f"NOT ELSEWHERE: {site}",
             )
         )

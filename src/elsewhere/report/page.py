@@ -35,7 +35,7 @@ from elsewhere.report.sections import (
 from elsewhere.report.sections.view import View
 from elsewhere.wording import clip, parts
 
-LONGEST_STUDY = 40
+LONGEST_STUDY = 24
 """Letters of a study's name in the heading; the whole name is in the title of the window."""
 
 

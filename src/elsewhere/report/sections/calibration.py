@@ -28,6 +28,8 @@ TITLE = "Calibration"
 FEW_ANSWERS, FEW_VOXELS = 10, 0.01
 """Answers, or share of the voxels, below which a bin is faded: chance moves it more than the model (our choice)."""
 
+SCALED = "Scaled: after temperature scaling, fitted on the calibration patients of the development sites."
+
 NOT_EXCHANGEABLE = (
     "The promise is made to patients exchangeable with the calibration patients. Those of a held-out site are not: "
     "nothing makes the promise hold there, and the table shows what was found."
@@ -80,7 +82,10 @@ def _curves(view: View) -> list[Figures]:
         "Share of right answers in bins of confidence. The larger a dot, the more answers are in its bin; faded: fewer "
         f"than {least}." + crowded(methods)
     ]
-    return [Figures(drawn(scaled=False), what), *([Figures(after, folded="After the temperature")] if after else [])]
+    return [
+        Figures(drawn(scaled=False), what),
+        *([Figures(after, [SCALED], folded="After the temperature")] if after else []),
+    ]
 
 
 def _line(curve: ReliabilityCurve, colour: int, method: str, bold: bool, few: float) -> Line:
@@ -115,9 +120,7 @@ def _table(view: View) -> Table:
         f"Brier score: {brier}, mean over cases; lower is better.",
     ]
     if after:
-        captions.append(
-            "Scaled: after temperature scaling, fitted on the calibration patients of the development sites."
-        )
+        captions.append(SCALED)
     reasons = dict.fromkeys(one.reason for one in found.calibration if one.reason)
     captions += [f"No temperature for some runs: {reason}." for reason in list(reasons)[:3]]
     return Table("calibration", head, rows, captions, view.warnings, "Temperatures, errors at home, Brier scores")

@@ -52,7 +52,7 @@ def _verdicts(view: View) -> Table:
     for one in view.findings.comparisons.contrasts:
         only = one.verdict in MARKS and not one.of_methods
         score = view.score(one.models, one.training, sign=True)
-        small = [*(["for these models only"] if only else []), f"{score.text} {score.small[0]}", *score.small[1:]]
+        small = [*(["for these models only"] if only else []), score.text, *score.small]
         cells[one.method, one.held_out] = Cell(one.verdict, small, f"verdict-{MARKS.get(one.verdict, 'quiet')}")
     caption = (
         f"Below each verdict: {view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}."

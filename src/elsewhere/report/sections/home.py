@@ -12,6 +12,8 @@ from elsewhere.report.sections.view import View
 
 TITLE = "Home against elsewhere"
 
+OTHERS = "Home patients are of other sites: held-out minus home holds a difference of people as well as one of images."
+
 
 def section(view: View, name: str = "home") -> Section:
     """The score in the in-domain test and at the held-out site, beside the reference."""
@@ -38,7 +40,9 @@ def section(view: View, name: str = "home") -> Section:
     key = [("ring", "home: in-domain test"), ("dot", "held-out site")]
     if reference:
         key.append(("dashed", "reference: trained within the site"))
-    return Section(name, TITLE, [Figures(figures), _table(view, bool(reference))], selection=found.selection, key=key)
+    return Section(
+        name, TITLE, [Figures(figures, [OTHERS]), _table(view, bool(reference))], selection=found.selection, key=key
+    )
 
 
 def _table(view: View, with_reference: bool) -> Table:
@@ -52,10 +56,7 @@ def _table(view: View, with_reference: bool) -> Table:
         if with_reference:
             cells.append(view.score(reference.get(one.held_out)))
         rows.append(Row(one.method, cells, view.colours.get(one.method)))
-    captions = [
-        "Home patients are of other sites: held-out minus home holds a difference of people as well as one of images.",
-    ]
     head = ["method", "held out", "home", "elsewhere", "held-out minus home"]
     if with_reference:
         head.append("reference")
-    return Table("home against elsewhere", head, rows, captions, view.warnings, folded="The numbers")
+    return Table("home against elsewhere", head, rows, (), view.warnings, folded="The numbers")

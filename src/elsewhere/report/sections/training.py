@@ -58,7 +58,7 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
     blocks: list[Block] = [
         Heading(f"validation score ({metric})"),
         Figures(scores, late),
-        Figures(losses, folded="Training loss (logarithmic)"),
+        Figures(losses, ["Training loss on a logarithmic axis."], folded="Training loss"),
     ]
     if seeds:
         thin = " Thin lines are single seeds, bold ones their mean."
