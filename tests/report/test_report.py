@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
 import tiny
 
 SECTIONS = ["scores", "comparisons", "cases", "home", "calibration", "operating-points", "subgroups", "doubt",
-            "training", "examples", "runs"]  # fmt: skip
+            "training", "examples", "runs", "notes"]  # fmt: skip
 
 
 def trained(folder: Path, damaged: bool = False) -> Page:
@@ -118,8 +118,10 @@ def test_every_section_has_what_it_promises(task: str, request: pytest.FixtureRe
         assert "Not here" not in text, name
     for name in ("scores", "comparisons", "calibration", "operating-points", "subgroups", "doubt"):
         assert "selection: source-val" in page.sections[name]
-        assert "95 % interval for these models at this site" in page.sections[name]
-    assert "( ): 95 % interval for this method at this site" in page.sections["scores"]
+        assert "what [ ] and ( ) hold" in page.sections[name]
+    for estimand in ("these models at this site", "this method at this site"):
+        assert page.text.count(f"95 % interval for {estimand}") == 1, "explained once"
+        assert f"95 % interval for {estimand}" in page.sections["notes"]
     assert "Holm" in page.sections["comparisons"]
     assert "exchangeable" in page.sections["calibration"]
     assert ("PPV at 5.0 %" in page.sections["operating-points"]) == (task == "classification")
@@ -191,7 +193,7 @@ def test_methods_that_see_the_target_are_stamped(segmentation: Path) -> None:
         plan.write_text(before, encoding="utf-8")
     assert page.sections["scores"].count("sees unlabelled target") == 1
     assert "seen in training by: gin; the others see none" in page.sections["scores"]
-    assert page.sections["comparisons"].count("sees unlabelled target") == 3 + 1, "every site, and over them"
+    assert page.sections["comparisons"].count("sees unlabelled target") == 1 + 3 + 1, "grid, tests, ranks"
 
 
 def test_tables_beside_the_page(segmentation: Path) -> None:
@@ -260,7 +262,7 @@ def test_an_unfinished_folder_with_one_site(tmp_path: Path) -> None:
     page = page_of(tmp_path)
     assert "Not complete: 2 of 4 runs are not finished" in page.text
     assert "At A, held out from training, ERM reaches Dice" in page.text
-    assert page.sections["scores"].count("2 of 4 runs are not finished") == 2, "on both tables"
+    assert page.sections["scores"].count("Not complete") == 2, "on both tables"
     assert "no in-domain test patients" in page.sections["home"]
 
 
@@ -326,9 +328,29 @@ def test_a_site_of_the_training_is_not_elsewhere(tmp_path: Path) -> None:
     (tmp_path / "plan.json").write_text(json.dumps({**question, "seen": seen}), encoding="utf-8")
     page = page_of(tmp_path)
     told = "NOT ELSEWHERE: B: 5 of its 12 cases trained"
-    assert page.text.count("NOT ELSEWHERE") == page.text.count(told)
+    assert page.text.count(told) == 1
+    assert "NOT ELSEWHERE: A" not in page.text
     for section in ("scores", "calibration", "subgroups"):
-        assert told in page.sections[section], "on every table"
+        assert "NOT ELSEWHERE: B" in page.sections[section], "on every table"
+
+
+def test_verdicts_stand_in_a_grid_as_words_and_every_test_is_a_click_away(segmentation: Path) -> None:
+    text = write_report(segmentation).read_text(encoding="utf-8")
+    (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
+    grid = text[text.index('aria-label="verdicts on Dice against ERM') :]
+    grid = grid[: grid.index("</table>")]
+    wanted = [one["verdict"] for one in found["comparisons"]["contrasts"]]
+    assert re.findall(r'<td class="verdict-[a-z]+">([a-z ]+)<', grid) == wanted
+    assert len(wanted) == 3
+    assert "<summary>Every test: p, corrected p, and P(better)</summary>" in text
+    assert text.count('aria-label="differences of Dice from ERM') == 1
+
+
+def test_cases_to_look_at_are_folded_site_by_site(segmentation: Path) -> None:
+    text = write_report(segmentation).read_text(encoding="utf-8")
+    section = text[text.index('id="examples"') : text.index('id="runs"')]
+    assert section.count("<details>") == 3
+    assert "<figure" not in re.sub(r"<details>.*?</details>", "", section, flags=re.S)
 
 
 def test_no_benchmark_there(tmp_path: Path) -> None:

@@ -29,6 +29,9 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """On the card, the metric of selection first."""
 
+GLANCE = ("sentence", "figures", "against", "compared", "steps", "caveats")
+"""Of a benchmark's `glance.json`, what the card quotes."""
+
 NORMAL = 1.96
 """Standard errors on each side of a 95 % interval."""
 
@@ -143,7 +146,8 @@ def _glance(folder: Path, label: str, selection: str) -> dict[str, Any] | None:
     path = folder / "glance.json"
     try:
         listed = json.loads(path.read_text(encoding="utf-8"))
-        return next((dict(one) for one in listed if (one["about"], one["selection"]) == (label, selection)), None)
+        mine = [one for one in listed if (one["about"], one["selection"]) == (label, selection)]
+        return {key: mine[0][key] for key in GLANCE} if mine else None
     except FileNotFoundError:
         return None
     except (OSError, ValueError, KeyError, TypeError) as error:
