@@ -162,8 +162,8 @@ def test_a_mask_that_is_no_better_than_foreground_everywhere() -> None:
     assert [one.trivial for one in found.at] == [Trivial(pytest.approx(0.4), "foreground everywhere")] * 2
     glance = at_a_glance(found, FINE)
     assert str(glance.caveats[0]) == (
-        "No better than a trivial answer: ERM (at all 2 sites) is not shown to beat Dice 0.40, which foreground "
-        "everywhere gets."
+        "No better than a trivial answer: ERM (at all 2 sites) is not shown to beat Dice 0.40, the score of "
+        "foreground everywhere."
     )
     assert any(step.startswith("Do not use these models at all 2 sites") for step in glance.steps)
     good = material({"erm": (0.0, 0.0)}, n=n, level=0.6)

@@ -81,14 +81,14 @@ def _trivial(found: Findings, about: Sequence[str]) -> Caveat | None:
     at = [one for one in found.at if any(one.held_out in sites for sites in bad.values())]
     low, high = (f"{pick(one.trivial.value for one in at):.2f}" for pick in (min, max))
     answers = " or ".join(dict.fromkeys(one.trivial.answer for one in at))
-    what = f"{NAMES[found.metric]} {low if low == high else f'{low} to {high}'}, which {answers} gets"
+    what = f"{NAMES[found.metric]} {low if low == high else f'{low} to {high}'}, the score of {answers}"
     n, where = len(found.sites), places([one.held_out for one in at], len(found.sites))
     named = [f"{called(method)} (at {places(sites, n)})" for method, sites in bad.items()]
     who = f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} not shown to beat {what}"
     if 1 < len(bad) == len(about):
-        who = f"no method is shown to beat {what}, at {where}"
+        who = f"at {where} no method is shown to beat {what}"
     elif len(named) > 2:
-        who = f"{len(named)} of {len(about)} methods are not shown to beat {what}, at {where}"
+        who = f"at {where} {len(named)} of {len(about)} methods are not shown to beat {what}"
     return Caveat("No better than a trivial answer", f"{who}.")
 
 

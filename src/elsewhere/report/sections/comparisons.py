@@ -79,9 +79,8 @@ def _forest(view: View) -> Figures:
         if reach(spans) is not None
     ]
     caption = (
-        f"{view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}. Thick line: 95 % "
-        "interval for these models; thin line: for these methods, had they been trained again. Upright line: no "
-        "difference."
+        "The same as a picture. Thick line: 95 % interval for these models; thin line: for these methods, had they "
+        "been trained again. Upright line: no difference."
     )
     prediction = " At a site like these: the 95 % prediction interval." if new else ""
     return Figures(figures, [caption + prediction])
