@@ -171,6 +171,26 @@ def test_a_mask_that_is_no_better_than_foreground_everywhere() -> None:
     assert heads(card(good)) == []
 
 
+@pytest.mark.parametrize(
+    ("levels", "wanted"),
+    [
+        ({"erm": (0.1, 0.1), "a": (0.1, 0.1)}, "at all 2 sites no method is shown to beat Dice 0.40, the score of "),
+        ({"erm": (0.1, 0.6), "a": (0.1, 0.6)}, "at A no method is shown to beat Dice 0.40, the score of "),
+        ({"erm": (0.1, 0.6), "a": (0.1, 0.1)}, "ERM (at A) and a (at all 2 sites) are not shown to beat Dice 0.40, "),
+        ({"erm": (0.6, 0.6), "a": (0.1, 0.1)}, "a (at all 2 sites) is not shown to beat Dice 0.40, the score of "),
+        ({"erm": (0.6, 0.6), "a": (0.1, 0.6), "b": (0.1, 0.6), "c": (0.6, 0.1)},
+         "at all 2 sites 3 of 4 methods are not shown to beat Dice 0.40, the score of "),
+        ({"erm": (0.1, 0.6), "a": (0.1, 0.6), "b": (0.1, 0.1)}, "at A no method is shown to beat Dice 0.40, "),
+    ],
+)  # fmt: skip
+def test_who_does_not_beat_a_trivial_answer_where(levels: dict[str, tuple[float, ...]], wanted: str) -> None:
+    """Seen on polyps: "at all 4 sites no method" where one method failed at all of them, and ERM at two."""
+    counts = {"foreground_true": np.full((3, 20, 2), 8.0), "foreground_false": np.full((3, 20, 2), 24.0)}
+    cases = material(levels, n=20, level=0.0)
+    cases = {key: {**splits, HELD_OUT: replace(splits[HELD_OUT], histograms=counts)} for key, splits in cases.items()}
+    assert card(cases).caveats[0].text.startswith(wanted)
+
+
 def test_the_interval_is_compared_and_not_the_point() -> None:
     bar = Trivial(0.5, "x")
     assert no_better(Interval(0.6, 0.49, 0.7, 9, 9), bar, "auroc")
@@ -246,7 +266,9 @@ def test_few_patients_one_patient_and_one_class() -> None:
 
 def test_files_taken_for_patients() -> None:
     cases = {("erm", "A"): {HELD_OUT: segmentation(dice(20, 0.7, 3, 0))}}
-    assert heads(card(cases)) == ["Files taken for patients"], "patients are called like the cases"
+    glance = card(cases)
+    assert heads(glance) == ["Files taken for patients"], "patients are called like the cases"
+    assert glance.figures[3].label == "patients (or files)"
     assert heads(card(material({"erm": (0.0,)}))) == []
     import pandas as pd
 

@@ -183,7 +183,8 @@ def _worst(found: Findings, mine: Sequence[Score]) -> Figure:
 def _behind(found: Findings) -> Figure:
     patients, cases = sum(one.n_patients for one in found.at), sum(one.n_cases for one in found.at)
     small = f"at {plural(len(found.at), 'site')}" + (f", {cases} cases" if cases > patients else "")
-    return Figure("patients" if patients != 1 else "patient", str(patients), small)
+    label = "patients (or files)" if any(one.files_as_patients for one in found.at) else "patients"
+    return Figure(label, str(patients), small)
 
 
 def _against(found: Findings, about: Sequence[str]) -> tuple[Against, ...]:

@@ -82,14 +82,16 @@ def _trivial(found: Findings, about: Sequence[str]) -> Caveat | None:
     low, high = (f"{pick(one.trivial.value for one in at):.2f}" for pick in (min, max))
     answers = " or ".join(dict.fromkeys(one.trivial.answer for one in at))
     what = f"{NAMES[found.metric]} {low if low == high else f'{low} to {high}'}, the score of {answers}"
-    n, where = len(found.sites), places([one.held_out for one in at], len(found.sites))
+    n = len(found.sites)
+    common = [site for site in found.sites if all(site in bad.get(method, ()) for method in about)]
     named = [f"{called(method)} (at {places(sites, n)})" for method, sites in bad.items()]
-    who = f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} not shown to beat {what}"
-    if 1 < len(bad) == len(about):
-        who = f"at {where} no method is shown to beat {what}"
+    if len(about) > 1 and common and (len(named) > 2 or all(set(sites) == set(common) for sites in bad.values())):
+        who = f"at {places(common, n)} no method is shown to beat"
     elif len(named) > 2:
-        who = f"at {where} {len(named)} of {len(about)} methods are not shown to beat {what}"
-    return Caveat("No better than a trivial answer", f"{who}.")
+        who = f"at {places([one.held_out for one in at], n)} {len(named)} of {len(about)} methods are not shown to beat"
+    else:
+        who = f"{' and '.join(named)} {'is' if len(named) == 1 else 'are'} not shown to beat"
+    return Caveat("No better than a trivial answer", f"{who} {what}.")
 
 
 def called(method: str) -> str:
