@@ -5,7 +5,8 @@
     python docs/picture.py PAGE.html PICTURE.png
 
 A picture is of the whole page, without the empty rows under it; of one section of a report; or, for the README, of
-three sections in two columns, with the cases of the last site, cut at its height. Nothing but the layout is changed.
+the card over three sections in two columns, with the cases of the last site unfolded, cut at its height. Nothing but
+the layout is changed.
 """
 
 from __future__ import annotations
@@ -23,15 +24,17 @@ from PIL import Image
 
 FLAGS = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--hide-scrollbars"]
 README = """
-body { max-width: none !important; margin: 0 !important; padding: 18px 26px !important; }
+body { max-width: none !important; margin: 0 !important; padding: 12px 26px !important; }
 header, main { width: auto !important; max-width: none !important; }
-header * { max-width: none !important; }
-header nav, footer { display: none !important; }
-main { display: grid; grid-template: min-content 1fr / 1fr 1fr; gap: 20px; align-items: start; }
+header > :not(.top, #glance, .legend), footer, .to-notes { display: none !important; }
+.legend { margin: 0 0 4px !important; }
+main { display: grid; grid-template: min-content 1fr / minmax(0, 1fr) minmax(0, 1fr); gap: 16px 20px; }
+main { align-items: start; }
 main > section { margin: 0 !important; display: none !important; }
-#scores, #comparisons { display: block !important; grid-column: 1; }
-#examples { display: block !important; grid-column: 2; grid-row: 1 / span 2; }
-#examples > :not(h2, .caption):not(h3:last-of-type, h3:last-of-type ~ *) { display: none !important; }
+#comparisons { display: block !important; grid-column: 1; grid-row: 1 / span 2; }
+#examples { display: block !important; grid-column: 2; }
+#scores { display: block !important; grid-column: 2; grid-row: 2; }
+#scores .caption, #examples .panels .quiet, #examples > details:not(:last-of-type) { display: none !important; }
 """
 SECTION = """
 body { margin: 0 !important; padding: 6px 20px !important; }
@@ -69,6 +72,9 @@ def main(page: Path, out: Path, layout: str, width: int, height: int) -> None:
     if browser is None:
         sys.exit("docs/picture.py: no Chromium on the path; install it (Debian: apt-get install chromium)")
     text = page.read_text(encoding="utf-8").replace('loading="lazy"', "")
+    if layout == README:
+        before, examples = text.split('id="examples"', 1)
+        text = f'{before}id="examples"{examples.replace("<details>", "<details open>")}'
     if layout:
         text = text.replace("</head>", f"<style>{layout}</style></head>", 1)
     with tempfile.TemporaryDirectory() as folder:
@@ -90,7 +96,7 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path)
     parser.add_argument("--width", type=int, default=1040, help="pixels; the README's is fixed")
     which = parser.add_mutually_exclusive_group()
-    which.add_argument("--readme", action="store_true", help="the README's three sections in two columns")
+    which.add_argument("--readme", action="store_true", help="the README's card and three sections")
     which.add_argument("--section", help="the one section of a report with this id")
     asked = parser.parse_args()
     if asked.section and not re.search(rf'id="{re.escape(asked.section)}"', asked.page.read_text(encoding="utf-8")):

@@ -480,3 +480,40 @@ def test_a_benchmark_with_other_sites_is_refused(tmp_path: Path) -> None:
     folder = benchmark(tmp_path / "bench")
     with pytest.raises(RunError, match="it held out south, which this study does not have"):
         found_elsewhere(folder, study(sites=("north", "west")), "erm", {}, SETTINGS, "source-val")
+
+
+def glance_file(folder: Path, about: str) -> None:
+    caveat = {"head": "One seed", "text": "<b>nothing</b> is claimed.", "stamp": ""}
+    one = {
+        "about": about, "selection": "source-val", "sentence": "At 2 sites vrex reaches Dice 0.61 [0.5, 0.7].",
+        "figures": [{"label": "Dice elsewhere", "value": "0.61", "small": "[0.50, 0.70], the method"}] * 4,
+        "against": [{"method": "vrex", "words": "better at 1 of 2 sites, for the method", "verdict": "better"}],
+        "compared": "", "steps": ["Run 3 seeds (`--seeds 3`) of it.", "b", "c", "d"], "caveats": [caveat],
+    }  # fmt: skip
+    (folder / "glance.json").write_text(json.dumps([{**one, "about": ""}, one]))
+
+
+def test_the_first_lines_of_a_card_are_the_benchmarks_glance(tmp_path: Path) -> None:
+    folder = benchmark(tmp_path / "bench")
+    assert look(folder)["glance"] is None, "a folder of before"
+    assert "What to do next" not in write_card(config(elsewhere=elsewhere_found()))
+    glance_file(folder, "vrex")
+    assert look(folder, "erm")["glance"] is None, "it says nothing of this method"
+    found = look(folder, "vrex")["glance"]
+    lines = [line for line in write_card(config(elsewhere=elsewhere_found(glance=found))).splitlines() if line]
+    assert lines[0].startswith("# ")
+    assert lines[1] == "> **One seed**: &lt;b&gt;nothing&lt;/b&gt; is claimed."
+    assert lines[2].startswith("**At 2 sites vrex reaches Dice 0.61 [0.5, 0.7].** This model is none of those")
+    assert lines[3] == "| Dice elsewhere | Dice elsewhere | Dice elsewhere | Dice elsewhere |"
+    assert lines[5].startswith("| **0.61** [0.50, 0.70], the method | ")
+    assert lines[6] == "**Against ERM**: better at 1 of 2 sites, for the method."
+    assert lines[7] == "**What to do next**: 1. Run 3 seeds (`--seeds 3`) of it. 2. b 3. c"
+    assert lines[8].startswith("**What it is.**")
+
+
+@pytest.mark.parametrize("content", ["no json", "[{}]", '[{"about": "erm", "selection": "source-val"}]'])
+def test_a_damaged_glance_is_named(content: str, tmp_path: Path) -> None:
+    folder = benchmark(tmp_path / "bench")
+    (folder / "glance.json").write_text(content)
+    with pytest.raises(RunError, match=r"glance\.json: is damaged"):
+        look(folder)

@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from elsewhere.evidence.bounded import bounds_of_case
 from elsewhere.evidence.findings_material import HELD_OUT, Judged, metric_of
 from elsewhere.evidence.intervals import patient_interval, set_interval
 
@@ -69,6 +70,8 @@ class InMemory:
     fits: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     evaluation: bool = False
     metrics_missing: tuple[str, ...] = ()
+    metric: str | None = None
+    development: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @property
     def results(self) -> pd.DataFrame:
@@ -80,15 +83,17 @@ class InMemory:
         return pd.DataFrame(rows, columns=None if rows else COLUMNS)
 
     def _rows(self, key: dict[str, str], judged: Judged) -> list[dict[str, Any]]:
-        metric = metric_of(self.task, None, self.metrics_missing)
+        metric = self.metric or metric_of(self.task, None, self.metrics_missing)
         rows = []
         for seed, some in [
             *((str(s), [i]) for i, s in enumerate(judged.seeds)),
             ("all", list(range(len(judged.seeds)))),
         ]:
             if judged.probabilities is None:
-                dice = np.clip(judged.numbers["dice"][some], 0, 1)  # some are made with normal noise
-                found = patient_interval(dice, judged.patients, bounds=(0, 1))
+                scores, bounds = judged.numbers[metric][some], bounds_of_case(metric)
+                if bounds is not None:
+                    scores = np.clip(scores, *bounds)  # some are made with normal noise
+                found = patient_interval(scores, judged.patients, n_boot=200, bounds=bounds)
             else:
                 assert judged.target is not None
                 found = set_interval(judged.probabilities[some], judged.target, judged.patients, metric, n_boot=200)
@@ -102,6 +107,9 @@ class InMemory:
 
     def held_out(self, selection: str) -> tuple[str, ...]:
         return tuple(dict.fromkeys(site for _, site in self.cases))
+
+    def class_counts(self, held_out: str) -> tuple[int, ...] | None:
+        return self.development.get(held_out)
 
     def judged(self, selection: str, method: str, held_out: str) -> Mapping[str, Judged]:
         return self.cases.get((method, held_out), {})

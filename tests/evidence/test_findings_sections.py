@@ -275,7 +275,6 @@ def test_labels_alone_show_nothing_of_confidence(covariates: pd.DataFrame | None
     found = find(material, RULE)
     assert found.metric == "balanced_accuracy"
     assert found.scores[0].models.value == pytest.approx(0.75, abs=0.01)
-    assert "given reaches balanced accuracy 0.75" in found.answer
     assert not any((found.calibration, found.conformal, found.decisions, found.doubt, found.cases))
     for section in ("cases", "calibration", "conformal", "decisions", "doubt"):
         assert "no probabilities" in found.missing[section]

@@ -155,3 +155,20 @@ def test_numbers_as_people_read_them() -> None:
         "[50, 99.3 %]", "[1.0, 100 %]", "no interval"
     ]  # fmt: skip
     assert [p_value(0.0002), p_value(0.049), p_value(0.3)] == ["< 0.001", "0.049", "0.30"]
+
+
+def test_points_with_little_behind_them_are_pale_and_so_is_the_line_to_them() -> None:
+    points = [(0.5, 0.2), (0.6, 0.5), (0.7, 0.6), (0.8, 0.9)]
+    line = Line(points, 0, "m", dots=True, weights=[0.01, 0.3, 0.3, 0.39], faded=[True, False, False, False])
+    assert line.stretches == [(0, 1, True), (1, 3, False)]
+    drawn = str(curves([line], "t"))
+    assert drawn.count("<polyline") == 2
+    assert drawn.count('class="bold c0 pale"') == 1
+    assert drawn.count('class="dot c0 pale"') == 1
+    whole = Line(points, 0, "m", dots=True, weights=[0.25] * 4, faded=[False] * 4)
+    assert str(curves([whole], "t")).count("<polyline") == 1
+    assert "pale" not in str(curves([whole], "t"))
+    both = Line(points, 0, "m", faded=[False, True, False, False])
+    assert both.stretches == [(0, 2, True), (2, 3, False)]
+    known = Line([(0.1, float("nan")), *points], 0, "m", faded=[True, *[False] * 4]).drawn(False)
+    assert list(known.faded) == [False] * 4, "a point that is left out takes its mark along"

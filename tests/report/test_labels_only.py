@@ -42,7 +42,7 @@ def evaluation(out: Path, *, labels_only: bool) -> Path:
 def test_sections_made_of_nothing_are_left_out_and_say_why(tmp_path: Path) -> None:
     folder = evaluation(tmp_path / "labels", labels_only=True)
     page = Page(write_report(folder).read_text(encoding="utf-8"))
-    assert "given reaches balanced accuracy" in page.text
+    assert "given reaches a mean balanced accuracy" in page.text
     for section in ("cases", "calibration", "operating-points", "doubt"):
         assert "no probabilities" in page.sections[section], section
         assert len(page.sections[section]) < 250, "a sentence, and no table"

@@ -17,12 +17,13 @@ from elsewhere.benchmark import run_benchmark
 from elsewhere.benchmark.summary import summarise
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.report import write_report
+from elsewhere.wording import clip
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmark"))
 import tiny
 
 SECTIONS = ["scores", "comparisons", "cases", "home", "calibration", "operating-points", "subgroups", "doubt",
-            "training", "examples", "runs"]  # fmt: skip
+            "training", "examples", "runs", "notes"]  # fmt: skip
 
 
 def trained(folder: Path, damaged: bool = False) -> Page:
@@ -66,7 +67,7 @@ def page_of(folder: Path, **options: object) -> Page:
 
 def test_a_real_benchmark(tmp_path: Path) -> None:
     page = trained(tmp_path)
-    assert f"At {NASTY}, the one site held out, erm reaches Dice" in page.text
+    assert f"At {clip(NASTY)}, held out from training, ERM reaches Dice" in page.text
     for name in ("scores", "comparisons", "cases", "home", "calibration", "subgroups", "doubt", "training", "examples"):
         assert "Not here: no" not in page.sections[name], name
     assert "found" in page.sections["operating-points"], "lesions"
@@ -130,8 +131,10 @@ def test_every_section_has_what_it_promises(task: str, request: pytest.FixtureRe
         assert "Not here" not in text, name
     for name in ("scores", "comparisons", "calibration", "operating-points", "subgroups", "doubt"):
         assert "selection: source-val" in page.sections[name]
-        assert "95 % interval for these models at this site" in page.sections[name]
-    assert "( ): 95 % interval for this method at this site" in page.sections["scores"]
+        assert "what [ ] and ( ) hold" in page.sections[name]
+    for estimand in ("these models at this site", "this method at this site"):
+        assert page.text.count(f"95 % interval for {estimand}") == 1, "explained once"
+        assert f"95 % interval for {estimand}" in page.sections["notes"]
     assert "Holm" in page.sections["comparisons"]
     assert "exchangeable" in page.sections["calibration"]
     assert ("PPV at 5.0 %" in page.sections["operating-points"]) == (task == "classification")
@@ -181,7 +184,7 @@ def test_axes_say_what_they_measure_and_titles_how_many_people(segmentation: Pat
         assert re.search(r">HD95 \(mm\)[^<]*</text>", chart(segmentation, section, "")), section
     for section in ("scores", "comparisons", "home", "calibration", "doubt"):
         chart(segmentation, section, "to North (14 patients)" if section == "home" else "North (14 patients)")
-    assert "optimiser steps</text>" in chart(segmentation, "training", "validation score")
+    assert "optimiser steps</text>" in chart(segmentation, "training", "without North")
     assert "in pixels where the file has no spacing" in (segmentation / "report.html").read_text(encoding="utf-8")
 
 
@@ -203,7 +206,7 @@ def test_methods_that_see_the_target_are_stamped(segmentation: Path) -> None:
         plan.write_text(before, encoding="utf-8")
     assert page.sections["scores"].count("sees unlabelled target") == 1
     assert "seen in training by: gin; the others see none" in page.sections["scores"]
-    assert page.sections["comparisons"].count("sees unlabelled target") == 3 + 1, "every site, and over them"
+    assert page.sections["comparisons"].count("sees unlabelled target") == 1 + 3 + 1, "grid, tests, ranks"
 
 
 def test_tables_beside_the_page(segmentation: Path) -> None:
@@ -214,7 +217,10 @@ def test_tables_beside_the_page(segmentation: Path) -> None:
     assert {row["method"] for row in rows} == {"gin"}
     assert all(float(row["p"]) <= float(row["p_holm"]) for row in rows)
     (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
-    assert found["answer"].startswith("Over these 3 held-out sites erm reaches Dice")
+    assert found["glance"]["sentence"].startswith("At 3 sites held out from training ERM reaches a mean Dice of")
+    listed = json.loads((segmentation / "glance.json").read_text(encoding="utf-8"))
+    assert [one["about"] for one in listed] == ["", "erm", "gin"]
+    assert {**listed[0], "about": None} == {**found["glance"], "about": None}
     results = pd.read_csv(segmentation / "results.csv", dtype={"seed": str})
     wanted = results.query(
         "method == 'gin' and split == 'held-out' and `class` == 'all' and metric == 'dice' and seed == 'all'"
@@ -268,8 +274,8 @@ def test_an_unfinished_folder_with_one_site(tmp_path: Path) -> None:
             (tmp_path / spec.folder / "done.json").unlink()
     page = page_of(tmp_path)
     assert "Not complete: 2 of 4 runs are not finished" in page.text
-    assert "At A, the one site held out, erm reaches Dice" in page.text
-    assert page.sections["scores"].count("2 of 4 runs are not finished") == 2, "on both tables"
+    assert "At A, held out from training, ERM reaches Dice" in page.text
+    assert page.sections["scores"].count("Not complete") == 2, "on both tables"
     assert "no in-domain test patients" in page.sections["home"]
 
 
@@ -318,7 +324,7 @@ def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
     assert "3 cases have no prediction" in page.sections["runs"]
     assert "comparisons" not in page.sections
     assert "predictions made elsewhere have no home" in page.sections["home"]
-    assert "Over these 2 held-out sites given reaches AUROC" in page.text
+    assert "At 2 sites given reaches a mean AUROC of" in page.text
     assert NASTY in page.sections["scores"]
     assert "whether the sites were new to their model is not known here" in page.text
     assert "never seen" not in page.text
@@ -326,18 +332,38 @@ def test_an_evaluation_of_predictions_made_elsewhere(tmp_path: Path) -> None:
 
 def test_a_site_of_the_training_is_not_elsewhere(tmp_path: Path) -> None:
     from elsewhere.benchmark import external_model
-    from elsewhere.report import page as of_page
+    from elsewhere.benchmark.glance import NEW
 
-    assert of_page.NEW == external_model.NEW
+    assert external_model.NEW == NEW
     MadeUp("classification", {"A": 12, "B": 12}, {"given": 0.0}, seeds=(0,), home=0, calibration=0).write(tmp_path)
     question = json.loads((tmp_path / "plan.json").read_text(encoding="utf-8"))
-    seen = {"A": of_page.NEW, "B": "5 of its 12 cases trained, selected or calibrated the model"}
+    seen = {"A": NEW, "B": "5 of its 12 cases trained, selected or calibrated the model"}
     (tmp_path / "plan.json").write_text(json.dumps({**question, "seen": seen}), encoding="utf-8")
     page = page_of(tmp_path)
     told = "NOT ELSEWHERE: B: 5 of its 12 cases trained"
-    assert page.text.count("NOT ELSEWHERE") == page.text.count(told)
+    assert page.text.count(told) == 1
+    assert "NOT ELSEWHERE: A" not in page.text
     for section in ("scores", "calibration", "subgroups"):
-        assert told in page.sections[section], "on every table"
+        assert "NOT ELSEWHERE: B" in page.sections[section], "on every table"
+
+
+def test_verdicts_stand_in_a_grid_as_words_and_every_test_is_a_click_away(segmentation: Path) -> None:
+    text = write_report(segmentation).read_text(encoding="utf-8")
+    (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
+    grid = text[text.index('aria-label="verdicts on Dice against ERM') :]
+    grid = grid[: grid.index("</table>")]
+    wanted = [one["verdict"] for one in found["comparisons"]["contrasts"]]
+    assert re.findall(r'<td class="verdict-[a-z]+">([a-z ]+)<', grid) == wanted
+    assert len(wanted) == 3
+    assert "<summary>Every test: p, corrected p, and P(better)</summary>" in text
+    assert text.count('aria-label="differences of Dice from ERM') == 1
+
+
+def test_cases_to_look_at_are_folded_site_by_site(segmentation: Path) -> None:
+    text = write_report(segmentation).read_text(encoding="utf-8")
+    section = text[text.index('id="examples"') : text.index('id="runs"')]
+    assert section.count("<details>") == 3
+    assert "<figure" not in re.sub(r"<details>.*?</details>", "", section, flags=re.S)
 
 
 def test_no_benchmark_there(tmp_path: Path) -> None:

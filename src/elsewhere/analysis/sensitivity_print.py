@@ -22,7 +22,7 @@ from elsewhere.analysis.sensitivity_table import (
 )
 from elsewhere.benchmark.sheets import HELD_OUT, HOME
 from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD
-from elsewhere.evidence.findings_answer import NAMES
+from elsewhere.evidence.findings_material import NAMES
 
 Row = Mapping[Any, Any]
 

@@ -16,10 +16,12 @@ from rich.markup import escape
 
 from elsewhere.benchmark.asked import Asked
 from elsewhere.benchmark.attempt import Outcome, Work
+from elsewhere.benchmark.content import repeated
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.display import Display, clock, titles
 from elsewhere.benchmark.executor_local import LocalExecutor, cores
 from elsewhere.benchmark.executor_ray import RayExecutor
+from elsewhere.benchmark.glance import look, print_glance
 from elsewhere.benchmark.loading import is_evaluation
 from elsewhere.benchmark.record import read_done, require_intact, trained, up_to_date, versions
 from elsewhere.benchmark.run import execute
@@ -30,7 +32,9 @@ from elsewhere.benchmark.trusting import trusting
 from elsewhere.errors import RunError
 from elsewhere.files import folder_lock, write_text
 from elsewhere.methods import card
+from elsewhere.study.cache import Cache
 from elsewhere.study.description import describe, study_yaml
+from elsewhere.study.hashes import FileHashes
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.terminal import console as standard_output
 from elsewhere.training.bfloat16 import slow_bfloat16
@@ -192,6 +196,10 @@ def _write_question(out: Path, study: Study, specs: Sequence[RunSpec]) -> None:
     few = few_patients(specs)
     if few is not None:
         question["patients"] = few
+    cache = specs[0].cache if specs else None
+    twice = repeated(study, FileHashes(Cache(None if cache is None else Path(cache)).folder / "hashes.tsv"))
+    if twice:
+        question["repeated"] = twice
     write_covariates(out, study)
     write_text(out / PLAN, json.dumps(question, indent=1))
 
@@ -281,4 +289,5 @@ def print_ending(console: Console, out: Path, specs: Sequence[RunSpec], outcomes
     else:
         took = sum(outcome.seconds for outcome in outcomes)
         console.print(f"{len(specs)} run{'s' * (len(specs) > 1)} done ({clock(took)} of runs now)", highlight=False)
+    print_glance(console, look(out))
     return 1 if failed else 0

@@ -22,9 +22,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from elsewhere.benchmark import examples
+from elsewhere.benchmark.content import repeated
 from elsewhere.benchmark.covariates import write_covariates
 from elsewhere.benchmark.evaluate import labelled
 from elsewhere.benchmark.external_exam import Exam, exam_of_predictions
+from elsewhere.benchmark.glance import look, print_glance
 from elsewhere.benchmark.loading import BEING_WRITTEN, EVALUATION, NOTES, is_evaluation
 from elsewhere.benchmark.local import LOCAL, SUMMARY, Local, Tune
 from elsewhere.benchmark.local_material import Material
@@ -40,6 +42,7 @@ from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case
 from elsewhere.study.decode import Schema
 from elsewhere.study.description import describe, study_yaml
+from elsewhere.study.hashes import FileHashes
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.store import Store
 from elsewhere.study.study import Study, open_study
@@ -123,12 +126,14 @@ def run_evaluation(
         material = _judge(out, opened, exam, method, store, local is not None, progress)
         results = _write_results(out, exam)
         notes = [*exam.notes, *_unlabelled(opened, exam, held_out), *extras.notes]
-        _write_question(out, opened, exam, method, notes)
+        twice = repeated(opened, FileHashes(folder.folder / "hashes.tsv"))
+        _write_question(out, opened, exam, method, notes, twice)
         print_evaluation(console, opened, exam, method, results)
         if local is not None:
             local.run(out, material, console, _tuner(exam, store, local))
         for note in notes:
             console.print(f"[yellow]note[/yellow] {escape(note)}", highlight=False, soft_wrap=True)
+        print_glance(console, look(out))
     return out
 
 
@@ -224,7 +229,7 @@ def _write_results(out: Path, exam: Exam) -> pd.DataFrame:
     return results
 
 
-def _write_question(out: Path, study: Study, exam: Exam, method: str, notes: Sequence[str]) -> None:
+def _write_question(out: Path, study: Study, exam: Exam, method: str, notes: Sequence[str], twice: Any) -> None:
     write_text(out / "study.yaml", study_yaml(study))
     write_covariates(out, study)
     write_text(out / NOTES, json.dumps(list(notes), indent=1))
@@ -242,6 +247,7 @@ def _write_question(out: Path, study: Study, exam: Exam, method: str, notes: Seq
         "primary": exam.primary,
         "metrics_missing": list(exam.metrics_missing),
         "seen": dict(exam.seen),
+        **({"repeated": twice} if twice else {}),
         **exam.about,
     }
     write_text(out / PLAN, json.dumps(question, indent=1))

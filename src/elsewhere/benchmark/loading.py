@@ -8,8 +8,10 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +70,7 @@ class Loaded:
         whole: identities of the runs whose cases are in the tables.
         results: `results.csv`.
         covariates: index `case`, a column a covariate as text; None in folders of before there was `covariates.csv`.
+        labelled: (site, class) of each case of a classification, empty where it has no label; none where not written.
         notes: of an evaluation; those of runs are theirs.
     """
 
@@ -78,6 +81,7 @@ class Loaded:
     results: pd.DataFrame
     covariates: pd.DataFrame | None
     notes: tuple[str, ...] = ()
+    labelled: tuple[tuple[str, str], ...] = ()
 
     @property
     def evaluation(self) -> bool:
@@ -119,6 +123,23 @@ class Loaded:
         """The folds, in the order of the question."""
         names = [run.spec.fold.name for run in self._runs(selection)] or self._column(selection, "held_out")
         return tuple(dict.fromkeys(names))
+
+    @cached_property
+    def logs(self) -> dict[str, Log]:
+        """By the run's identity: see `read_logs`; the trainings of a reference, which judge parts of a site, have none.
+
+        Raises:
+            RunError: one is damaged.
+        """
+        return read_logs(run for run in self.runs if run.spec.fold.part is None)
+
+    def class_counts(self, held_out: str) -> tuple[int, ...] | None:
+        """Labelled cases of each class at the sites that a fold trains on; None where they were not written."""
+        away = next((set(run.spec.fold.held_out) for run in self.runs if run.spec.fold.name == held_out), None)
+        if away is None or not self.labelled:
+            return None
+        counts = Counter(name for site, name in self.labelled if site not in away)
+        return tuple(counts[name] for name in self.classes)
 
     def judged(self, selection: str, method: str, held_out: str) -> dict[str, Judged]:
         """The cases by split, with all seeds' models; empty where no run of these is finished."""
@@ -180,14 +201,17 @@ def load(folder: Path | str) -> Loaded:
     if specs and _behind(results, whole):  # interrupted since
         write_tables(folder, specs)
         results = read_results(folder)
+    table = _covariates(folder / COVARIATES, *judged_again)
+    classified = table is not None and question["task"] == "classification" and {"site", "label"} <= set(table)
     return Loaded(
         folder,
         question,
         tuple(_run(folder, spec) for spec in specs),
         frozenset(spec.identity for spec in whole),
         results,
-        _covariates(folder / COVARIATES, *judged_again),
+        None if table is None else table.drop(columns=[name for name in ("patient", "site") if name in table]),
         _notes(folder / NOTES),
+        tuple(zip(table["site"], table["label"], strict=True)) if classified and table is not None else (),
     )
 
 
@@ -241,8 +265,7 @@ def _covariates(path: Path, *remedy: str) -> pd.DataFrame | None:
     if not path.is_file():
         return None
     with reading(path, *remedy):
-        table = pd.read_csv(path, dtype=str, keep_default_na=False).set_index("case")
-        return table.drop(columns=[name for name in ("patient", "site") if name in table])
+        return pd.read_csv(path, dtype=str, keep_default_na=False).set_index("case")
 
 
 def _of(run: Run) -> pa.Table:

@@ -21,8 +21,7 @@ from elsewhere.benchmark.spec import ORACLE, REFERENCE, RunSpec, few_patients, f
 from elsewhere.benchmark.tables import ALL, RANKING
 from elsewhere.evidence.bounded import IN_DOUBT, doubt_of_row
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import PRIMARY
+from elsewhere.evidence.findings_material import NAMES, PRIMARY
 from elsewhere.evidence.findings_scores import disjoint
 from elsewhere.evidence.findings_scores import mean_of as mean_of_intervals
 from elsewhere.evidence.intervals import Interval

@@ -8,7 +8,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from elsewhere.deploy.card_figures import at_home, decisions, elsewhere, elsewhere_in_short, home_in_short, limits
+from elsewhere.deploy.card_figures import (
+    at_home,
+    decisions,
+    elsewhere,
+    elsewhere_in_short,
+    glance,
+    home_in_short,
+    limits,
+)
 from elsewhere.deploy.card_text import bullets, count, metric_name, number, several, table, text
 
 ROLES = {"train": "training", "validation": "validation", "calibration": "calibration", "test": "in-domain test"}
@@ -25,13 +33,14 @@ def write_card(config: Mapping[str, Any]) -> str:
 
 
 def _title(config: Mapping[str, Any]) -> str:
-    sites = config["sites"]
+    sites, first = config["sites"], glance(config)
+    first += "\n\n" * bool(first)
     patients = sum(roles.get("train", {}).get("patients", 0) for roles in config["data"]["sites"].values())
     return f"""\
 # {text(config["study"])}: a model for {config["task"]}
 
-**What it is.** {_task(config)} Trained with the method `{config["method"]}` ({text(config["method_title"])}) on \
-{count(patients, "patient")} of {count(len(sites), "site")}: {several(sites)}.
+{first}**What it is.** {_task(config)} Trained with the method `{config["method"]}` \
+({text(config["method_title"])}) on {count(patients, "patient")} of {count(len(sites), "site")}: {several(sites)}.
 
 **At home** (unseen patients of these very sites): {home_in_short(config)}
 

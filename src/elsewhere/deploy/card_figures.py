@@ -17,9 +17,13 @@ from elsewhere.deploy.card_text import (
     table,
     text,
 )
+from elsewhere.wording import parts as pieces
 
 FEW = 20
 """Patients below which a figure is marked (our choice)."""
+
+SHOWN = 3
+"""Steps on the card, as many as in the report."""
 
 SHARES = ("sensitivity", "specificity", "ppv", "npv")
 
@@ -51,6 +55,28 @@ def elsewhere_in_short(config: Mapping[str, Any]) -> str:
         f"{metric_name(primary)} {span}, of models of the same method that were trained without the site.{otherwise} "
         "Of other sites, nothing is known."
     )
+
+
+def glance(config: Mapping[str, Any]) -> str:
+    """The benchmark's card of this method, with the words of the report and the terminal; "" where there is none."""
+    found = (config["elsewhere"] or {}).get("glance")
+    if not found:
+        return ""
+    figures = [f"**{text(one['value'])}** {text(one['small'])}" for one in found["figures"]]
+    against = [f"**Against ERM**: {text(one['words'])}." for one in found["against"]] or [text(found["compared"])]
+    steps = " ".join(f"{number}. {_commands(step)}" for number, step in enumerate(found["steps"][:SHOWN], 1))
+    parts = [
+        "\n>\n".join(f"> **{text(one['head'])}**: {text(one['text'])}" for one in found["caveats"]),
+        f"**{text(found['sentence'])}** This model is none of those that were judged, but one more of the same method.",
+        table([text(one["label"]) for one in found["figures"]], [figures]),
+        *against,
+        f"**What to do next**: {steps}" if steps else "",
+    ]
+    return "\n\n".join(part for part in parts if part)
+
+
+def _commands(step: str) -> str:
+    return "".join(f"`{piece}`" if command else text(piece, ends=True) for piece, command in pieces(step))
 
 
 def at_home(config: Mapping[str, Any]) -> str:

@@ -27,8 +27,11 @@ _UNSEEN = re.compile("[\x00-\x08\x0e-\x1f\x7f-\x9f\u200e\u200f\u202a-\u202e\u206
 """Control characters, and those that turn the direction of the text after them."""
 
 
-def text(value: Any) -> str:
-    """One line of plain text, whatever it holds."""
+def text(value: Any, *, ends: bool = False) -> str:
+    """One line of plain text, whatever it holds; `ends` keeps a space at either end, of a piece of a sentence."""
+    if ends:
+        before, after = (" " * str(value)[at:].startswith(" ") for at in (0, -1))
+        return f"{before}{text(value)}{after}"
     plain = _UNSEEN.sub("\ufffd", " ".join(str(value).split())).translate(_MARKUP)
     plain = _EMPHASIS.sub(r"\\_", plain)
     # Intervals keep their brackets; only what could be a link must not.

@@ -32,6 +32,9 @@ METRICS: Mapping[str, tuple[str, ...]] = {
 }
 """On the card, the metric of selection first."""
 
+GLANCE = ("sentence", "figures", "against", "compared", "steps", "caveats")
+"""Of a benchmark's `glance.json`, what the card quotes."""
+
 NORMAL = 1.96
 """Standard errors on each side of a 95 % interval."""
 
@@ -64,7 +67,8 @@ def found_elsewhere(
         Plain values: `folder` (its name), `rows` (held_out, split, metric, value, lo, hi, n_cases, n_patients; `seeds`:
         the value of each seed's model), `estimand` (a sentence on the intervals), `new_site` (value, lo, hi,
         reason: prediction interval of the first metric for one more site), `missing` (sites without a result),
-        `differences` (sentences: what was not as in this training).
+        `differences` (sentences: what was not as in this training), `glance` (the benchmark's card of this method; None
+        for a folder that has none).
 
     Raises:
         RunError: no benchmark, one of another study, task or method, or without results by this selection.
@@ -100,6 +104,7 @@ def found_elsewhere(
         "estimand": sentence(THESE_MODELS),
         "new_site": _new_site(rows, METRICS[study.task][0]),
         "missing": [site for site in planned if site not in seen],
+        "glance": _glance(folder, label, selection),
         "differences": [
             *_differences(mine[0], options, settings, patients),
             *_other_rules(folder, study, settings),
@@ -139,6 +144,21 @@ def _question(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
         raise RunError(f"{path}: cannot be read as the plan of a benchmark ({type(error).__name__})") from error
     return dict(question)
+
+
+def _glance(folder: Path, label: str, selection: str) -> dict[str, Any] | None:
+    """What `glance.json` says of the method; None in a folder of before there was one."""
+    path = folder / "glance.json"
+    try:
+        listed = json.loads(path.read_text(encoding="utf-8"))
+        mine = [one for one in listed if (one["about"], one["selection"]) == (label, selection)]
+        return {key: mine[0][key] for key in GLANCE} if mine else None
+    except FileNotFoundError:
+        return None
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunError(
+            f"{path}: is damaged ({type(error).__name__}); run the same 'elsewhere benchmark' command again to write it"
+        ) from error
 
 
 def _require_same(folder: Path, question: Mapping[str, Any], study: Study) -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 
 from elsewhere.errors import SettingsError
-from elsewhere.evidence.findings_answer import NAMES, answer
 from elsewhere.evidence.findings_calibration import CalibrationAt, ConformalAt, calibration_at, conformal_at
 from elsewhere.evidence.findings_comparisons import Comparisons, comparisons
 from elsewhere.evidence.findings_decisions import DecisionAt, DetectionAt, decisions_at, detection_at
@@ -27,6 +26,7 @@ from elsewhere.evidence.findings_material import (
     metric_of,
 )
 from elsewhere.evidence.findings_scores import Groups, OverallScore, Score, overall, people_of, runs_of, scores
+from elsewhere.evidence.findings_sites import SiteAt, site_at
 from elsewhere.evidence.findings_subgroups import SubgroupsAt, Wanted, subgroups_of
 
 
@@ -53,7 +53,7 @@ class Findings:
         study, task, metric, selection: what was asked.
         sites, methods: held-out sites and methods of the question, the reference last.
         n_seeds: most of any method at any site.
-        answer: in one sentence.
+        at: who is at each held-out site that was judged, and what a trivial answer gets there.
         scores, overall: site by site, and over the sites.
         comparisons: with ERM.
         cases: score of each held-out case, mean over seeds, by method and site (probability of the true class, for
@@ -71,7 +71,7 @@ class Findings:
     sites: tuple[str, ...]
     methods: tuple[str, ...]
     n_seeds: int
-    answer: str
+    at: tuple[SiteAt, ...]
     scores: tuple[Score, ...]
     overall: tuple[OverallScore, ...]
     comparisons: Comparisons
@@ -105,6 +105,7 @@ def find(material: Material, selection: str, question: Question | None = None, *
     metric = metric_of(material.task, question.metric, material.metrics_missing)
     sites, methods = material.held_out(selection), material.methods(selection)
     judged: dict[tuple[str, str], Mapping[str, Judged]] = {}
+    at: dict[str, SiteAt] = {}
     sections = _Sections(material, selection, question, metric)
     for method in sorted(methods, key=lambda name: name != BASELINE):  # its home says what a bad case is
         for site in sites:
@@ -113,6 +114,8 @@ def find(material: Material, selection: str, question: Question | None = None, *
                 continue
             if whole and method != REFERENCE:
                 sections.add(method, site, splits)
+            if site not in at and method != REFERENCE:  # which judges a site in parts
+                at[site] = site_at(material, site, splits, metric)
             judged[method, site] = {name: _light(cases) for name, cases in splits.items() if name in (HELD_OUT, HOME)}
     judged = {key: judged[key] for key in ((m, s) for m in methods for s in sites) if key in judged}
     if whole:
@@ -135,7 +138,7 @@ def find(material: Material, selection: str, question: Question | None = None, *
         sites=sites,
         methods=methods,
         n_seeds=max((len(splits[HELD_OUT].seeds) for splits in judged.values()), default=0),
-        answer=answer(metric, sites, found, over, compared) if found or not judged else _no_scores(metric),
+        at=tuple(at[site] for site in sites if site in at),
         scores=tuple(found),
         overall=tuple(over),
         comparisons=compared,
@@ -252,10 +255,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (float, np.floating)):
         return float(value) if math.isfinite(value) else None
     return int(value) if isinstance(value, np.integer) else bool(value) if isinstance(value, np.bool_) else value
-
-
-def _no_scores(metric: str) -> str:
-    return f"{NAMES.get(metric, metric)} was computed of no case, so there is no answer."
 
 
 def _light(judged: Judged) -> Judged:

@@ -23,6 +23,13 @@ METRICS: dict[str, tuple[str, ...]] = {
     "classification": ("auroc", "balanced_accuracy", "accuracy", "average_precision", "f1", "brier", "ece"),
 }
 
+NAMES = {
+    "dice": "Dice", "iou": "IoU", "accuracy": "accuracy", "hd95": "HD95", "assd": "ASSD", "auroc": "AUROC",
+    "balanced_accuracy": "balanced accuracy", "average_precision": "average precision", "f1": "F1",
+    "brier": "Brier score", "ece": "ECE",
+}  # fmt: skip
+"""Metrics as people write them."""
+
 PROBABILISTIC = "ece"
 """Where this cannot be computed no probabilities were given, and nothing that weighs confidence can be told."""
 
@@ -172,6 +179,10 @@ class Material(Protocol):
 
     def methods(self, selection: str) -> tuple[str, ...]:
         """In the order of the question, the reference last."""
+        ...
+
+    def class_counts(self, held_out: str) -> tuple[int, ...] | None:
+        """Labelled cases of each class at the sites that a fold trains on; None where they were not written."""
         ...
 
     def held_out(self, selection: str) -> tuple[str, ...]:

@@ -12,6 +12,9 @@ from elsewhere.evidence.estimands import NEW_SITE, THIS_METHOD
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.pictures import Panel
 
+ACROSS = 3
+"""Charts beside each other on a wide screen."""
+
 LONG = 14
 """Letters of a name that needs more room than others."""
 
@@ -49,7 +52,7 @@ class Table:
         head: one text a column, that of the rows' heads first.
         rows: all with the same number of cells.
         captions: sentences below it: what the numbers are.
-        warnings: sentences below it, in the colour of warnings.
+        warnings: marks below it, in the colour of warnings: what is wrong with all of it, in a few words.
         folded: shown only when it is asked for; the text of what is clicked.
     """
 
@@ -79,12 +82,18 @@ class Figure:
 
 @dataclass(frozen=True)
 class Figures:
-    """Charts side by side where there is room, with sentences below them."""
+    """Charts side by side where there is room; the sentences stand in the place that is left in their last row."""
 
     figures: Sequence[Figure]
     captions: Sequence[str] = ()
     folded: str = ""
     kind: str = field(default="figures", init=False)
+
+    @property
+    def left(self) -> tuple[int, int]:
+        """Places that are left in the last row, of ACROSS columns and of two; all of them where it is full."""
+        n = len(self.figures)
+        return tuple((columns - n % columns) for columns in (ACROSS, 2))  # type: ignore[return-value]
 
 
 @dataclass(frozen=True)
@@ -104,7 +113,6 @@ class Cases:
     title: str
     colour: int | None
     cases: Sequence[Case]
-    folded: str = ""
     kind: str = field(default="cases", init=False)
 
     @property
@@ -140,7 +148,16 @@ class Facts:
     kind: str = field(default="facts", init=False)
 
 
-Block = Table | Figures | Cases | Heading | Text | Facts
+@dataclass(frozen=True)
+class Fold:
+    """Blocks that are shown only when they are asked for; `folded` is what is clicked."""
+
+    folded: str
+    blocks: Sequence[Table | Figures | Cases | Heading | Text | Facts]
+    kind: str = field(default="fold", init=False)
+
+
+Block = Table | Figures | Cases | Heading | Text | Facts | Fold
 
 
 @dataclass(frozen=True)

@@ -13,8 +13,7 @@ from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.benchmark.record import reading
 from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, sentence
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import HELD_OUT, HOME, PRIMARY
+from elsewhere.evidence.findings_material import HELD_OUT, HOME, NAMES, PRIMARY
 from elsewhere.evidence.intervals import Interval
 from elsewhere.files import write_text
 from elsewhere.report.blocks import (

@@ -7,8 +7,12 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from elsewhere.benchmark.glance import facts_of
 from elsewhere.benchmark.loading import Loaded
 from elsewhere.benchmark.spec import ORACLE
+from elsewhere.evidence.at_a_glance import SHOWN, Glance, at_a_glance
+from elsewhere.evidence.caveats import Caveat, standing
+from elsewhere.evidence.facts import Facts
 from elsewhere.evidence.findings import Findings
 from elsewhere.report.blocks import Section
 from elsewhere.report.sections import (
@@ -21,6 +25,7 @@ from elsewhere.report.sections import (
     examples,
     home,
     local,
+    notes,
     rules,
     runs,
     scores,
@@ -28,10 +33,10 @@ from elsewhere.report.sections import (
     training,
 )
 from elsewhere.report.sections.view import View
+from elsewhere.wording import clip, parts
 
-NEW = "the model was not trained at a site of this name"
-"""What `elsewhere evaluate` writes of a site that is new to the model: the words of `benchmark.external_model`, which
-brings torch."""
+LONGEST_STUDY = 24
+"""Letters of a study's name in the heading; the whole name is in the title of the window."""
 
 
 @dataclass(frozen=True)
@@ -40,12 +45,13 @@ class Page:
 
     Attributes:
         title, heading: of the window, and on top.
-        answer: the sentence that everything below is behind.
+        answer: the sentence that everything below is behind; "" where the card has it.
         lead: what was done, in a sentence.
-        warnings: what must not be overlooked.
+        warnings: what must not be overlooked; none where the card has them.
         methods: names and the numbers of their colours.
         sections: in order.
         footer: at the end.
+        glance: the card on top; None: there is none.
     """
 
     title: str
@@ -56,6 +62,7 @@ class Page:
     methods: Sequence[tuple[str, int]]
     sections: Sequence[Section]
     footer: str
+    glance: Glance | None = None
 
     @property
     def links(self) -> list[tuple[str, str]]:
@@ -65,6 +72,11 @@ class Page:
             (section.name, section.title + f", {section.selection}" * (titles.count(section.title) > 1))
             for section in self.sections
         ]
+
+    @property
+    def has_notes(self) -> bool:
+        """The brackets of tables are explained on the page, once."""
+        return any(section.name == notes.NAME for section in self.sections)
 
 
 def render(page: Page) -> str:
@@ -76,21 +88,23 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(page=page)
+    environment.filters["parts"] = parts
+    return environment.get_template("report.html").render(page=page, shown=SHOWN)
 
 
-def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None = None) -> Page:
+def page_of(loaded: Loaded, found: Sequence[Findings], facts: Facts, prevalence: float | None = None) -> Page:
     """The page of a benchmark or an evaluation.
 
     Args:
         loaded: the folder.
         found: of each selection rule, in the order of the question; sections below the table are of the first.
+        facts: of the folder.
         prevalence: that was asked for.
     """
     first = found[0]
     methods = list(dict.fromkeys(name for one in found for name in one.methods))
     colours = {name: number for number, name in enumerate(methods)}
-    marks = warnings(loaded)
+    marks = standing(facts)
     sees = tuple(str(name) for name in loaded.question.get("sees_unlabelled_target", ()))
     views = [View(one, colours, _of_rule(one.selection, marks), loaded.evaluation, sees) for one in found]
     sections: list[Section] = []
@@ -114,21 +128,21 @@ def page_of(loaded: Loaded, found: Sequence[Findings], prevalence: float | None 
         training.section(loaded, colours),
         examples.section(loaded, first.selection, colours),
         runs.section(loaded),
+        notes.section(),
     ]
     version = loaded.question.get("versions", {}).get("elsewhere", "")
-    title, heading = "leave one site out", "how do models do at a site that they have never seen?"
-    if loaded.evaluation:
-        title, heading = "judged site by site", "how good are these predictions, site by site?"
+    title = "judged site by site" if loaded.evaluation else "leave one site out"
     return Page(
         f"{first.study}: {title}",
-        f"{first.study}: {heading}",
-        first.answer,
+        f"{clip(first.study, LONGEST_STUDY)}: {title}",
+        "",
         _lead(loaded, first.task, sees),
-        marks,
+        (),
         [(name, colours[name]) for name in methods],
         sections,
         f"Made by elsewhere {version}. The tables are in results.csv, cases.csv, comparisons.csv and evidence.json "
         "beside this file.",
+        at_a_glance(first, facts),
     )
 
 
@@ -149,25 +163,10 @@ def _lead(loaded: Loaded, task: str, sees_target: Sequence[str]) -> str:
 
 
 def warnings(loaded: Loaded) -> list[str]:
-    """What must not be overlooked: runs that failed or wait, selection by the held-out site, sites of the training."""
-    runs_ = loaded.runs
-    failed = sum(run.error is not None for run in runs_)
-    waiting = sum(run.error is None and run.done is None for run in runs_)
-    found = []
-    if failed or waiting:
-        states = [f"{failed} of {len(runs_)} runs failed"] * bool(failed)
-        states += [f"{waiting} of {len(runs_)} runs are not finished"] * bool(waiting)
-        found.append(f"Not complete: {' and '.join(states)}; the same command goes on with them.")
-    if any(ORACLE in run.spec.selection for run in runs_):
-        found.append(
-            "ORACLE: some models were selected by the held-out site itself, which nobody who deploys a model can do."
-        )
-    for site, words in loaded.question.get("seen", {}).items():
-        if words != NEW:
-            found.append(f"NOT ELSEWHERE: {site}: {words}. Its score is not that of a site never seen.")
-    return found
+    """What must not be overlooked on any table: runs that failed or wait, selection by the held-out site, and such."""
+    return [str(one) for one in standing(facts_of(loaded))]
 
 
-def _of_rule(selection: str, marks: Sequence[str]) -> list[str]:
+def _of_rule(selection: str, marks: Sequence[Caveat]) -> list[str]:
     """Those that belong on a rule's tables."""
-    return [mark for mark in marks if not mark.startswith("ORACLE") or selection == ORACLE]
+    return [mark.stamp or mark.head for mark in marks if mark.head != ORACLE.upper() or selection == ORACLE]

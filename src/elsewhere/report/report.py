@@ -8,8 +8,10 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from elsewhere.benchmark.glance import facts_of, write_glances
 from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.errors import RunError
+from elsewhere.evidence.at_a_glance import at_a_glance
 from elsewhere.evidence.findings import Findings, Question, find, plain
 from elsewhere.evidence.findings_subgroups import Wanted
 from elsewhere.files import write_text
@@ -51,9 +53,12 @@ def write_report(
     asked = metric or loaded.question.get("primary")
     question = Question(asked, prevalence, tuple(Wanted.parse(text) for text in subgroups))
     found = findings_of(loaded, question)
-    where = loaded.folder
-    write_text(where / REPORT, render(page_of(loaded, found, prevalence)))
-    write_text(where / EVIDENCE, json.dumps([plain(one) for one in found], indent=1, ensure_ascii=False))
+    where, facts = loaded.folder, facts_of(loaded)
+    write_text(where / REPORT, render(page_of(loaded, found, facts, prevalence)))
+    if metric is None:  # else the card is of another metric than that of models and terminal
+        write_glances(loaded, found, facts)
+    whole = [{**plain(one), "glance": plain(at_a_glance(one, facts))} for one in found]
+    write_text(where / EVIDENCE, json.dumps(whole, indent=1, ensure_ascii=False))
     write_text(where / COMPARISONS, comparisons_csv(found))
     return where / REPORT
 

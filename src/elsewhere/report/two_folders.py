@@ -11,9 +11,8 @@ from typing import Any
 from elsewhere.benchmark.loading import Loaded, load
 from elsewhere.errors import RunError
 from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, over_these, sentence
-from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, contrast, told_all
-from elsewhere.evidence.findings_material import HELD_OUT, LOWER_IS_BETTER, Judged, metric_of
+from elsewhere.evidence.findings_material import HELD_OUT, LOWER_IS_BETTER, NAMES, Judged, metric_of
 from elsewhere.evidence.paired import Comparison
 from elsewhere.files import write_text
 from elsewhere.report.blocks import (

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from itertools import pairwise
 
 from markupsafe import Markup, escape
 
@@ -22,7 +23,8 @@ COLOURS = 8
 class Line:
     """A curve: points (x, y), the number of its colour; faint for single seeds, dots where the points are few.
 
-    `weights`, one a point, are shares of the whole: the areas of the dots are as these.
+    `weights`, one a point, are shares of the whole: the areas of the dots are as these. `faded`, one a point: so little
+    is behind the point that it, and the line to it, is drawn pale.
     """
 
     points: Sequence[tuple[float, float]]
@@ -31,6 +33,7 @@ class Line:
     faint: bool = False
     dots: bool = False
     weights: Sequence[float] = ()
+    faded: Sequence[bool] = ()
 
     @property
     def style(self) -> str:
@@ -42,7 +45,16 @@ class Line:
         """Without the points whose y is not a number, or not `positive` where it must be."""
         keep = [i for i, (_, y) in enumerate(self.points) if math.isfinite(y) and (y > 0 or not positive)]
         points, weights = [self.points[i] for i in keep], [self.weights[i] for i in keep if self.weights]
-        return replace(self, points=points, weights=weights)
+        return replace(self, points=points, weights=weights, faded=[self.faded[i] for i in keep if self.faded])
+
+    @property
+    def stretches(self) -> list[tuple[int, int, bool]]:
+        """The line in pieces, first and last point of each, and whether it is pale: where one of its ends is."""
+        if not any(self.faded) or len(self.points) < 2:
+            return [(0, len(self.points) - 1, any(self.faded))]
+        pale = [a or b for a, b in pairwise(self.faded)]
+        starts = [0, *(i for i in range(1, len(pale)) if pale[i] != pale[i - 1])]
+        return [(a, b, pale[a]) for a, b in zip(starts, [*starts[1:], len(pale)], strict=True)]
 
 
 def curves(
@@ -101,14 +113,15 @@ def curves(
         parts.append(f'<polyline class="ideal" points="{at(low, low)} {at(high, high)}"/>')
     for line in sorted(drawn, key=lambda one: not one.faint):
         points = [at(*point) for point in line.points]
-        parts.append(
-            f'<polyline class="{line.style}" points="{" ".join(points)}"><title>{escape(line.label)}</title></polyline>'
-        )
+        for first, last, pale in line.stretches:
+            style, some = line.style + " pale" * pale, " ".join(points[first : last + 1])
+            parts.append(f'<polyline class="{style}" points="{some}"><title>{escape(line.label)}</title></polyline>')
         if line.dots or len(points) == 1:
             for number, point in enumerate(points):
                 left, upright = point.split(",")
                 radius = max(1.5, LARGEST * math.sqrt(line.weights[number])) if line.weights else DOT
+                faded = " pale" if line.faded and line.faded[number] else ""
                 parts.append(
-                    f'<circle class="dot c{line.colour % COLOURS}" cx="{left}" cy="{upright}" r="{radius:.2g}"/>'
+                    f'<circle class="dot c{line.colour % COLOURS}{faded}" cx="{left}" cy="{upright}" r="{radius:.2g}"/>'
                 )
     return frame(title, height_of_all, parts)

@@ -42,7 +42,7 @@ from elsewhere.report.blocks import (
 from elsewhere.report.charts import Bar, Bars, Span, bars, forest
 from elsewhere.report.charts.bars import reach as reach_of_bars
 from elsewhere.report.charts.forest import reach
-from elsewhere.report.sections.view import View, estimands
+from elsewhere.report.sections.view import View
 
 NAN = math.nan
 
@@ -138,7 +138,6 @@ def _table(view: View, shown: Sequence[Variant], scores: Mapping[str, Score | Ov
         rows.append(Row(one.label, cells, view.colours.get(one.label), view.stamps(one.label)))
     captions = [
         f"{view.metric}; {view.direction}.",
-        *estimands(view.findings.n_seeds > 1),
         f"minus {BASELINE}: held out, on the same patients, as in the section that compares each method with it, where "
         "the tests are. No interval here is corrected for the number of variants.",
         "home: in-domain test, unseen patients of the development sites, mean over folds.",
@@ -218,7 +217,6 @@ def _numbers(view: View, shown: Sequence[Variant], table: pd.DataFrame) -> Table
             ]
             rows.append(Row(one.label, [name(str(channel)), *changes], view.colours.get(one.label)))
     captions = [
-        *estimands(any(interval(row).estimand == THIS_METHOD for row in table.to_dict("records"))),
         f"Each held-out site is in {SENSITIVITY}.",
     ]
     head = ["variant", "without", "change, held out", "change, home"]

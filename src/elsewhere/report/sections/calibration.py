@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_calibration import LEVEL, MISSED, CalibrationAt, ConformalAt, ReliabilityCurve
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import (
@@ -26,6 +25,11 @@ from elsewhere.report.sections.view import View, crowded, stands_out
 
 TITLE = "Calibration"
 
+FEW_ANSWERS, FEW_VOXELS = 10, 0.01
+"""Answers, or share of the voxels, below which a bin is faded: chance moves it more than the model (our choice)."""
+
+SCALED = "Scaled: after temperature scaling, fitted on the calibration patients of the development sites."
+
 NOT_EXCHANGEABLE = (
     "The promise is made to patients exchangeable with the calibration patients. Those of a held-out site are not: "
     "nothing makes the promise hold there, and the table shows what was found."
@@ -37,9 +41,9 @@ def section(view: View, name: str = "calibration") -> Section:
     found = view.findings
     if not found.calibration:
         return view.empty(name, TITLE)
-    blocks: list[Block] = [*_curves(view), _table(view), Heading("Prediction sets")]
+    blocks: list[Block] = [*_curves(view), _errors(view), _table(view), Heading("Prediction sets")]
     if found.conformal:
-        blocks.append(_sets(view))
+        blocks += [_held(view), _sets(view)]
     else:
         blocks.append(Text([f"Not here: {found.missing.get('conformal', '')}."]))
     unit = "a case" if found.task == "classification" else "a voxel"
@@ -51,13 +55,16 @@ def _curves(view: View) -> list[Figures]:
     found = view.findings
     some = [one for one in found.calibration if one.curve.confidence]
     low = min((min(one.curve.confidence) for one in some), default=0.0)
+    few = {one.held_out: FEW_ANSWERS / max(one.n_cases, 1) for one in found.at}
+    if found.task == "segmentation":
+        few = dict.fromkeys(few, FEW_VOXELS)
     across, methods = (max(0.0, min(low - 0.02, 0.5)), 1.0), {one.method for one in some}
 
     def drawn(scaled: bool) -> list[Figure]:
         figures = []
         for site in found.sites:
             lines = [
-                _line(curve, view.colours[one.method], one.method, stands_out(one.method, methods))
+                _line(curve, view.colours[one.method], one.method, stands_out(one.method, methods), few.get(site, 0.0))
                 for one in some
                 if one.held_out == site and (curve := one.scaled_curve if scaled else one.curve) is not None
             ]
@@ -70,16 +77,27 @@ def _curves(view: View) -> list[Figures]:
         return figures
 
     after = drawn(scaled=True)
+    least = f"{100 * FEW_VOXELS:g} % of the voxels" if found.task == "segmentation" else f"{FEW_ANSWERS} answers"
     what = [
-        "Share of right answers in bins of confidence. The larger a dot, the more answers are in its bin."
-        + crowded(methods)
+        "Share of right answers in bins of confidence. The larger a dot, the more answers are in its bin; faded: fewer "
+        f"than {least}." + crowded(methods)
     ]
-    return [Figures(drawn(scaled=False), what), *([Figures(after, folded="After the temperature")] if after else [])]
+    return [
+        Figures(drawn(scaled=False), what),
+        *([Figures(after, [SCALED], folded="After the temperature")] if after else []),
+    ]
 
 
-def _line(curve: ReliabilityCurve, colour: int, method: str, bold: bool) -> Line:
+def _line(curve: ReliabilityCurve, colour: int, method: str, bold: bool, few: float) -> Line:
     points = list(zip(curve.confidence, curve.right, strict=True))
-    return Line(points, colour, method, faint=not bold, dots=bold, weights=curve.weight)
+    faded = [share < few for share in curve.weight]
+    return Line(points, colour, method, faint=not bold, dots=bold, weights=curve.weight, faded=faded)
+
+
+def _errors(view: View) -> Table:
+    cells = {(one.method, one.held_out): _error(one.ece) for one in view.findings.calibration}
+    caption = "ECE: expected calibration error, 15 equal bins, without what chance adds (below 0: read it as 0)."
+    return view.grid(cells, "expected calibration error", [caption])
 
 
 def _table(view: View) -> Table:
@@ -99,17 +117,13 @@ def _table(view: View) -> Table:
     head += [*(["ECE at home"] if home else []), "Brier score"]
     brier = "of the cases" if found.task == "classification" else "of P(not background) over voxels, each case alike"
     captions = [
-        sentence(THESE_MODELS),
-        "ECE: expected calibration error, 15 equal bins, without what chance adds (it may fall below 0: read that as "
-        f"0). Brier score: {brier}, mean over cases; lower is better.",
+        f"Brier score: {brier}, mean over cases; lower is better.",
     ]
     if after:
-        captions.append(
-            "Scaled: after temperature scaling, fitted on the calibration patients of the development sites."
-        )
+        captions.append(SCALED)
     reasons = dict.fromkeys(one.reason for one in found.calibration if one.reason)
     captions += [f"No temperature for some runs: {reason}." for reason in list(reasons)[:3]]
-    return Table("calibration", head, rows, captions, view.warnings)
+    return Table("calibration", head, rows, captions, view.warnings, "Temperatures, errors at home, Brier scores")
 
 
 def _error(one: Interval | None) -> Cell:
@@ -122,6 +136,18 @@ def _temperature(one: CalibrationAt) -> Cell:
     low, high = min(one.temperatures), max(one.temperatures)
     text = number(low, 2) if high - low < 0.005 else f"{number(low, 2)} to {number(high, 2)}"
     return Cell(text, [f"{one.calibration_patients} patients"])
+
+
+def _held(view: View) -> Table:
+    found = view.findings.conformal
+    cells = {}
+    for one in found:
+        cell = _share(one.away.value, one.away.lo, one.away.hi, one)
+        below = ["below the promise"] * (cell.mark == "missing")
+        cells[one.method, one.held_out] = Cell(cell.text, [*cell.small, *below], cell.mark)
+    what = "their true foreground in the mask" if found[0].kind == "outer masks" else "the true label in the set"
+    caption = f"Share of patients with {what}; promised: {100 * LEVEL:g} % of patients like the calibration patients."
+    return view.grid(cells, "prediction sets: share held", [caption, NOT_EXCHANGEABLE])
 
 
 def _sets(view: View) -> Table:
@@ -151,10 +177,10 @@ def _sets(view: View) -> Table:
     else:
         what = f"Sets of labels: {promise} to have the true label in the set of every one of their cases."
         size = "labels in a set"
-    captions = [sentence(THESE_MODELS), what, NOT_EXCHANGEABLE]
+    captions = [what]
     captions += [f"Everything is in the set for some runs: {reason}." for reason in _reasons(found)]
     head = ["method", "held out", "held there", "held at home", size, "calibration patients"]
-    return Table("prediction sets", head, rows, captions, view.warnings)
+    return Table("prediction sets", head, rows, captions, view.warnings, "Held at home, size of the sets, patients")
 
 
 def _share(value: float, lo: float, hi: float, one: ConformalAt | None) -> Cell:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from elsewhere.evidence.estimands import THESE_MODELS, THIS_METHOD, sentence
+from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_comparisons import LEVEL, Contrast, OverallContrast
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import (
@@ -37,10 +37,27 @@ def section(view: View, name: str = "comparisons") -> Section:
     title = f"Each method against {found.baseline.upper()}"
     if found.reason is not None or not found.contrasts:
         return view.empty(name, title, found.reason or "no site has both finished yet")
-    blocks: list[Block] = [_forest(view), _table(view)]
-    if found.over_sites:
-        blocks.append(_over_sites(view))
+    blocks: list[Block] = [
+        _verdicts(view),
+        _forest(view),
+        *([_over_sites(view)] if found.over_sites else []),
+        _table(view),
+    ]
     return Section(name, title, blocks, selection=view.findings.selection)
+
+
+def _verdicts(view: View) -> Table:
+    """The verdict first, as a word on a colour; the difference and its intervals below it."""
+    cells = {}
+    for one in view.findings.comparisons.contrasts:
+        only = one.verdict in MARKS and not one.of_methods
+        score = view.score(one.models, one.training, sign=True)
+        small = [*(["for these models only"] if only else []), score.text, *score.small]
+        cells[one.method, one.held_out] = Cell(one.verdict, small, f"verdict-{MARKS.get(one.verdict, 'quiet')}")
+    caption = (
+        f"Below each verdict: {view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}."
+    )
+    return view.grid(cells, f"verdicts on {view.metric} against ERM", [caption])
 
 
 def _forest(view: View) -> Figures:
@@ -62,9 +79,8 @@ def _forest(view: View) -> Figures:
         if reach(spans) is not None
     ]
     caption = (
-        f"{view.metric} minus that of ERM on the same patients, mean over seeds; {view.direction}. Thick line: 95 % "
-        "interval for these models; thin line: for these methods, had they been trained again. Upright line: no "
-        "difference."
+        "The same as a picture. Thick line: 95 % interval for these models; thin line: for these methods, had they "
+        "been trained again. Upright line: no difference."
     )
     prediction = " At a site like these: the 95 % prediction interval." if new else ""
     return Figures(figures, [caption + prediction])
@@ -121,8 +137,6 @@ def _table(view: View) -> Table:
     if found.hypotheses > 1:
         holm = f"Corrected: each by Holm over all {found.hypotheses} tests of this table; the intervals are not."
     captions = [
-        sentence(THESE_MODELS),
-        sentence(THIS_METHOD).replace("[ ]", "( )", 1),
         f"p, models: permutation test over the patients of a site, the two methods' answers swapped patient by "
         f"patient, mean over seeds ({swaps}). p, method: had it been trained again; from the interval ( ) and a run "
         f"variance borrowed from the table. {holm} Better or worse is said only where the models' corrected p is not "
@@ -131,8 +145,14 @@ def _table(view: View) -> Table:
         "new seed, on as many further patients of this site; 0.5 is even. It is not a p-value.",
     ]
     p = ["p, models", "p, models, corrected", "p, method, corrected"]
-    head = ["method", "held out", "difference", *p, "P(better)", "verdict"]
-    return Table(f"differences of {view.metric} from ERM", head, rows, captions, view.warnings)
+    return Table(
+        f"differences of {view.metric} from ERM",
+        ["method", "held out", "difference", *p, "P(better)", "verdict"],
+        rows,
+        captions,
+        view.warnings,
+        folded="Every test: p, corrected p, and P(better)",
+    )
 
 
 def _remarks(one: Contrast) -> list[str]:

@@ -5,13 +5,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_decisions import DICE_RULE, DecisionAt
 from elsewhere.evidence.intervals import Interval
 from elsewhere.report.blocks import Block, Cell, Heading, Row, Section, Table, Text, name, number, percent, percents
 from elsewhere.report.sections.view import View
 
 TITLE = "Operating points"
+
+DETAILS = "Thresholds, predictive values, prevalence, and the same at home"
 
 RULES = {
     "youden": "largest sensitivity + specificity",
@@ -33,11 +34,42 @@ def section(view: View, prevalence: float | None, name: str = "operating-points"
             title = f"{positive}: threshold for the {RULES.get(rule, rule)} on the calibration patients"
             if not several:
                 blocks.append(Heading(title))
-            blocks.append(_table(view, mine, prevalence, title, folded=title if several else ""))
+                blocks.append(_found(view, mine))
+            blocks.append(_table(view, mine, prevalence, title, folded=title if several else DETAILS))
     if found.task == "segmentation":
         blocks.append(Heading("Lesions"))
-        blocks += [_lesions(view)] if found.detection else [Text([f"Not here: {found.missing.get('detection', '')}."])]
+        blocks += (
+            [*_lesions_found(view), _lesions(view)]
+            if found.detection
+            else [Text([f"Not here: {found.missing.get('detection', '')}."])]
+        )
     return Section(name, TITLE, blocks, selection=found.selection)
+
+
+def _found(view: View, some: Sequence[DecisionAt]) -> Table:
+    """Sensitivity and specificity, or the Dice of a mask, method by site."""
+    masks = some[0].dice is not None
+    cells = {}
+    for one in some:
+        sensitivity, specificity = (one.away.get(part) for part in ("sensitivity", "specificity"))
+        if masks:
+            cells[one.method, one.held_out] = _value(one.dice)
+        elif sensitivity is not None and specificity is not None:
+            both = f"{percent(sensitivity.value).removesuffix(' %')} / {percent(specificity.value)}"
+            small = [percents(of.lo, of.hi) for of in (sensitivity, specificity)]
+            cells[one.method, one.held_out] = Cell(both, small)
+    what = "Dice of all foreground as one, above the threshold." if masks else "Sensitivity / specificity."
+    return view.grid(cells, f"{some[0].positive}, {RULES.get(some[0].rule, some[0].rule)}, by site", [what])
+
+
+def _lesions_found(view: View) -> list[Table]:
+    some = view.findings.detection
+    if len({one.lesion for one in some}) > 1:
+        return []
+    cells = {(one.method, one.held_out): _share(one.found.get("sensitivity")) for one in some}
+    return [
+        view.grid(cells, "share of the lesions found, by site", ["Share of the lesions that a prediction touches."])
+    ]
 
 
 def _table(view: View, some: Sequence[DecisionAt], prevalence: float | None, title: str, folded: str) -> Table:
@@ -58,7 +90,7 @@ def _table(view: View, some: Sequence[DecisionAt], prevalence: float | None, tit
     if given and prevalence is not None:
         head += [f"PPV at {percent(prevalence)}", f"NPV at {percent(prevalence)}"]
     head += [*(["Dice there", "Dice at 0.5"] if voxels else []), "prevalence"]
-    captions = [sentence(THESE_MODELS)]
+    captions: list[str] = []
     if any(one.home for one in some):
         captions.append("home: the same threshold in the in-domain test.")
     if voxels:
@@ -83,11 +115,11 @@ def _lesions(view: View) -> Table:
     head = ["method", "held out", *(["class"] if several else []), "found"]
     head += ["missed a case", "false a case", "true a case"]
     captions = [
-        sentence(THESE_MODELS),
         "A lesion is a connected component of the mask. Found: any overlap with the prediction; false: a predicted "
         "component that touches no lesion.",
     ]
-    return Table("lesions found, missed and false", head, rows, captions, view.warnings)
+    folded = "" if several else "Lesions missed, false and true"
+    return Table("lesions found, missed and false", head, rows, captions, view.warnings, folded)
 
 
 def _thresholds(values: Sequence[float]) -> Cell:

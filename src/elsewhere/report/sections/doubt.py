@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_doubt import DoubtAt, RiskCurve
 from elsewhere.evidence.findings_material import BASELINE
 from elsewhere.evidence.intervals import Interval
@@ -24,7 +23,7 @@ def section(view: View, name: str = "doubt") -> Section:
     blocks: list[Block] = [_curves(view, outlier=False)]
     if any(one.by_outlier is not None for one in found.doubt):
         blocks.append(_curves(view, outlier=True))
-    blocks.append(_table(view))
+    blocks += [_errors(view), _table(view)]
     risk = "share of wrong labels" if found.task == "classification" else "1 − Dice, mean"
     lead = (
         "If the cases of which the model is least sure are left to a person, how good is it on the rest? Risk: "
@@ -70,6 +69,12 @@ def _points(curve: RiskCurve) -> list[tuple[float, float]]:
     return [(0.0, curve.risk[0]), *zip(curve.coverage, curve.risk, strict=True)]
 
 
+def _errors(view: View) -> Table:
+    cells = {(one.method, one.held_out): _score(one.errors.get("confidence")) for one in view.findings.doubt}
+    caption = "AUROC: the probability that a wrong case has a lower confidence than a right one; 0.5 is chance."
+    return view.grid(cells, "errors found by confidence, by site", [caption])
+
+
 def _table(view: View) -> Table:
     found = view.findings
     flags = any(one.flagged is not None for one in found.doubt)
@@ -95,7 +100,6 @@ def _table(view: View) -> Table:
         whose = BASELINE if BASELINE in found.methods else found.methods[0]
         wrong += f", about the lowest tenth of the cases of {whose} at home"
     captions = [
-        sentence(THESE_MODELS),
         f"Wrong: {wrong}. Errors found: AUROC, the probability that a wrong case has a lower confidence (a higher "
         "outlier score) than a right one; 0.5 is chance."
         + " Confidence with Dice: Spearman's rank correlation."
@@ -107,7 +111,8 @@ def _table(view: View) -> Table:
             f"Flagged: unlike the development data, by a threshold that should flag about {_promised(view)} % of "
             "patients like the calibration patients."
         )
-    return Table("how well errors are found", head, rows, captions, view.warnings)
+    folded = "Errors found by the outlier score, gain, and cases flagged"
+    return Table("how well errors are found", head, rows, captions, view.warnings, folded)
 
 
 def _promised(view: View) -> str:

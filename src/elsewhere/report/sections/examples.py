@@ -11,13 +11,10 @@ from typing import Any
 from elsewhere.benchmark.examples import load_views
 from elsewhere.benchmark.loading import Loaded
 from elsewhere.benchmark.record import reading
-from elsewhere.report.blocks import Block, Case, Cases, Heading, Section, Text
+from elsewhere.report.blocks import Block, Case, Cases, Fold, Section, Text
 from elsewhere.report.pictures import panels, side_for
 
 TITLE = "Cases to look at"
-
-OPEN = 4
-"""Methods of a site that are shown without a click, the first of the question."""
 
 
 def section(loaded: Loaded, selection: str, colours: Mapping[str, int], name: str = "examples") -> Section:
@@ -30,12 +27,16 @@ def section(loaded: Loaded, selection: str, colours: Mapping[str, int], name: st
     side, numbers = side_for(n_views), count()
     blocks: list[Block] = []
     for site in dict.fromkeys(site for site, _ in folders):
-        blocks.append(Heading(f"{site}, held out"))
-        methods = [method for of, method in folders if of == site]
-        for place, method in enumerate(methods):
-            cases = _cases(folders[site, method], listed[site, method], loaded, numbers, side)
-            folded = f"{method}" if place >= OPEN else ""
-            blocks.append(Cases(method, colours.get(method), cases, folded))
+        blocks.append(
+            Fold(
+                f"{site}, held out",
+                [
+                    Cases(method, colours.get(method), _cases(folder, listed[site, method], loaded, numbers, side))
+                    for (of, method), folder in folders.items()
+                    if of == site
+                ],
+            )
+        )
     of = "the predictions" if loaded.evaluation else "the first seed's model"
     lead = f"The best, the median and the worst case of each held-out site, for {of}."
     key: list[tuple[str, str]] = []

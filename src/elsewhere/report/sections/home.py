@@ -4,14 +4,15 @@ from __future__ import annotations
 
 import math
 
-from elsewhere.evidence.estimands import THIS_METHOD
 from elsewhere.evidence.findings_material import REFERENCE
 from elsewhere.report.blocks import Figure, Figures, Row, Section, Table, name
 from elsewhere.report.charts import Journey, dumbbell
 from elsewhere.report.charts.scale import extent
-from elsewhere.report.sections.view import View, estimands
+from elsewhere.report.sections.view import View
 
 TITLE = "Home against elsewhere"
+
+OTHERS = "Home patients are of other sites: held-out minus home holds a difference of people as well as one of images."
 
 
 def section(view: View, name: str = "home") -> Section:
@@ -39,7 +40,9 @@ def section(view: View, name: str = "home") -> Section:
     key = [("ring", "home: in-domain test"), ("dot", "held-out site")]
     if reference:
         key.append(("dashed", "reference: trained within the site"))
-    return Section(name, TITLE, [Figures(figures), _table(view, bool(reference))], selection=found.selection, key=key)
+    return Section(
+        name, TITLE, [Figures(figures, [OTHERS]), _table(view, bool(reference))], selection=found.selection, key=key
+    )
 
 
 def _table(view: View, with_reference: bool) -> Table:
@@ -53,12 +56,7 @@ def _table(view: View, with_reference: bool) -> Table:
         if with_reference:
             cells.append(view.score(reference.get(one.held_out)))
         rows.append(Row(one.method, cells, view.colours.get(one.method)))
-    gaps = {one.gap.estimand for one in found.scores if one.gap is not None}
-    captions = [
-        *estimands(THIS_METHOD in gaps),
-        "Home patients are of other sites: held-out minus home holds a difference of people as well as one of images.",
-    ]
     head = ["method", "held out", "home", "elsewhere", "held-out minus home"]
     if with_reference:
         head.append("reference")
-    return Table("home against elsewhere", head, rows, captions, view.warnings, folded="The numbers")
+    return Table("home against elsewhere", head, rows, (), view.warnings, folded="The numbers")

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from elsewhere.benchmark.length import DOES_NOT, PAYS, WORTH, Gain, Length, Training, gain_said, read_length
 from elsewhere.benchmark.loading import Loaded
-from elsewhere.evidence.findings_answer import NAMES
+from elsewhere.evidence.findings_material import NAMES
 from elsewhere.report.blocks import Block, Cell, Heading, Row, Table, Text, number
 
 TITLE = "Does a longer training pay?"

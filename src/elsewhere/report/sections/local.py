@@ -11,8 +11,8 @@ import pandas as pd
 from elsewhere.benchmark.loading import Loaded
 from elsewhere.benchmark.local import SHOWN, SUMMARY
 from elsewhere.benchmark.record import reading
-from elsewhere.evidence.findings_answer import NAMES
 from elsewhere.evidence.findings_material import LOWER_IS_BETTER as SCORES_LOWER_IS_BETTER
+from elsewhere.evidence.findings_material import NAMES
 from elsewhere.report.blocks import Block, Cell, Figure, Figures, Heading, Row, Section, Table, name, number
 from elsewhere.report.charts import Line, curves
 

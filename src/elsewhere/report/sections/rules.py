@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from elsewhere.benchmark.spec import ORACLE
 from elsewhere.report.blocks import Block, Cell, Row, Section, Table
 from elsewhere.report.sections.scores import CHOSEN
-from elsewhere.report.sections.view import View, estimands
+from elsewhere.report.sections.view import View
 
 TITLE = "The selection rules side by side"
 
@@ -42,7 +42,6 @@ def _table(views: Sequence[View]) -> Table:
                 rows.append(Row(method, cells, view.colours.get(method), view.stamps(method)))
     captions = [f"{first.metric}; {first.direction}."]
     captions += [f"{rule}: {CHOSEN[rule]}" for view in views if (rule := view.findings.selection) != ORACLE]
-    captions += estimands(any(view.findings.n_seeds > 1 for view in views))
     warnings = list(dict.fromkeys(line for view in views for line in view.warnings))
     return Table(f"{first.metric} by method, selection rule and held-out site", head, rows, captions, warnings)
 

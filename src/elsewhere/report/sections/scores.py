@@ -12,7 +12,7 @@ from elsewhere.evidence.sites import FEWEST
 from elsewhere.report.blocks import Block, Cell, Figure, Figures, Row, Section, Table, limits, name, number
 from elsewhere.report.charts import Span, forest
 from elsewhere.report.charts.forest import reach
-from elsewhere.report.sections.view import DISTANCES, PIXELS, View, estimands
+from elsewhere.report.sections.view import DISTANCES, PIXELS, View
 
 NAN = math.nan
 
@@ -86,7 +86,6 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
         seeds = "one set of predictions"
     lines = [f"{view.metric} ({what}; {seeds}; {view.direction}), over {view.over}. Patients: {patients}."]
     lines.append(CHOSEN.get(found.selection, ""))
-    lines += estimands(found.n_seeds > 1, new_site)
     if found.n_seeds == 1 and not view.evaluation:
         lines.append("One seed: what another training run would give cannot be seen; no interval for the method.")
     if fewest == 1 < found.n_seeds:
@@ -111,12 +110,6 @@ def _captions(view: View, new_site: bool, at_home: bool) -> list[str]:
         lines.append(f"Unlabelled images of the held-out site are seen in training by: {names}; the others see none.")
     if any(one.models.doubt is not None for one in found.scores):
         lines.append(f"in doubt: {IN_DOUBT}")
-    if any(math.isnan(one.models.lo) for one in found.scores):
-        lines.append(
-            "no interval: one patient, all score alike, or so few patients of a class that the metric is undefined "
-            "without one or two of them, or in more than 10 % of the resamples; a mean has none where one of its sites "
-            "has none."
-        )
     return [line for line in lines if line]
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from elsewhere.evidence.bounded import IN_DOUBT
-from elsewhere.evidence.estimands import THESE_MODELS, sentence
 from elsewhere.evidence.findings_subgroups import ALL_SITES, MOST, SubgroupsAt
 from elsewhere.evidence.subgroups import SMALL
 from elsewhere.report.blocks import Block, Cell, Row, Section, Table, name, number
@@ -58,7 +57,7 @@ def _table(view: View, covariate: str, some: Sequence[SubgroupsAt]) -> Table:
         if any(one is not None and one.gap == one.gap for one in gaps):
             rows.append(Row(f"{covariate}: gap", [name(site), Cell(""), *(_gap(view, one) for one in gaps)]))
     reasons = [reason for reason in dict.fromkeys(one.reason for one in some) if reason]
-    captions = [sentence(THESE_MODELS), *(f"No gap at some sites: {reason}." for reason in reasons[:2])]
+    captions = [*(f"No gap at some sites: {reason}." for reason in reasons[:2])]
     if any(one.held_out == ALL_SITES for one in some):
         captions.append(
             f"{ALL_SITES}: each case judged by models that had not seen its site; sites and groups are mixed."

@@ -8,9 +8,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.benchmark.loading import Loaded, Log, Run, read_logs
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import BASELINE, PRIMARY
+from elsewhere.benchmark.loading import Loaded, Log, Run
+from elsewhere.evidence.findings_material import BASELINE, NAMES, PRIMARY
 from elsewhere.report.blocks import Block, Figure, Figures, Heading, Section, Text, number
 from elsewhere.report.charts import Line, curves
 from elsewhere.report.sections import length
@@ -29,6 +28,8 @@ STEPS = "optimiser steps"
 LAST = 0.25
 """Share of the training over which ERM's curve is looked at."""
 
+PARTS = ("loss", "score")
+
 Series = NDArray[np.float64]
 """(n, 2) steps and values."""
 
@@ -36,11 +37,11 @@ Series = NDArray[np.float64]
 def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") -> Section:
     """Training loss and validation score of each fold."""
     runs = [run for run in loaded.runs if run.spec.fold.part is None]
-    logs = read_logs(runs)
+    logs = loaded.logs
     if not logs:
         why = "the predictions were made elsewhere" if loaded.evaluation else "no run has logged a step yet"
         return Section(name, TITLE, [Text([f"Not here: {why}."])])
-    blocks: list[Block] = length.blocks(loaded)
+    losses, scores, late = [], [], []
     metric = NAMES[PRIMARY[loaded.task]]
     thin = crowded({run.spec.method for run in runs})
     seeds = len(runs) <= FAINT and not thin
@@ -49,14 +50,18 @@ def section(loaded: Loaded, colours: Mapping[str, int], name: str = "training") 
         mine = [(run, logs[run.spec.identity]) for run in of_fold if run.spec.identity in logs]
         if not mine:
             continue
-        losses = _lines([(run, log.loss) for run, log in mine], colours, seeds)
-        scores = _lines([(run, log.score) for run, log in mine], colours, seeds)
-        loss = curves(losses, f"training loss, {fold} held out", logarithmic=True, under=STEPS)
-        score = curves(scores, f"validation score, {fold} held out", under=STEPS)
-        blocks.append(Heading(f"without {fold}"))
-        late = _late(mine)
-        figures = [Figure("training loss (logarithmic)", loss), Figure(f"validation score ({metric})", score)]
-        blocks.append(Figures(figures, [late] if late else []))
+        loss, score = (_lines([(run, getattr(log, name)) for run, log in mine], colours, seeds) for name in PARTS)
+        title = f"without {fold}"
+        chart = curves(loss, f"training loss, {fold} held out", logarithmic=True, under=STEPS)
+        losses.append(Figure(title, chart))
+        scores.append(Figure(title, curves(score, f"validation score, {fold} held out", under=STEPS)))
+        late += [f"{title}: {told}"] if (told := _late(mine)) else []
+    blocks: list[Block] = [
+        *length.blocks(loaded),
+        Heading(f"validation score ({metric})"),
+        Figures(scores, late),
+        Figures(losses, ["Training loss on a logarithmic axis."], folded="Training loss"),
+    ]
     if seeds:
         thin = " Thin lines are single seeds, bold ones their mean."
     lead = (
@@ -109,6 +114,6 @@ def _late(logs: Sequence[tuple[Run, Log]]) -> str:
         return ""
     change = float(late[-1, 1] - late[0, 1])
     return (
-        f"ERM's validation score changed by {number(change, sign=True)} over the last {100 * LAST:g} % of the steps; "
+        f"ERM's score changed by {number(change, sign=True)} over the last {100 * LAST:g} % of the steps; "
         f"over all of them it spans {number(float(np.ptp(mean[:, 1])))}."
     )

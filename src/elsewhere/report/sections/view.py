@@ -5,12 +5,10 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from elsewhere.evidence.estimands import NEW_SITE, THESE_MODELS, THIS_METHOD, sentence
 from elsewhere.evidence.findings import Findings
-from elsewhere.evidence.findings_answer import NAMES
-from elsewhere.evidence.findings_material import BASELINE, LOWER_IS_BETTER, REFERENCE
+from elsewhere.evidence.findings_material import BASELINE, LOWER_IS_BETTER, NAMES, REFERENCE
 from elsewhere.evidence.intervals import Interval
-from elsewhere.report.blocks import Cell, Section, Text, limits, number
+from elsewhere.report.blocks import Cell, Row, Section, Table, Text, limits, number
 
 CROWD = 5
 """Curves in one chart that can be told apart: of more methods ERM's are bold, and those of the others thin."""
@@ -26,7 +24,7 @@ class View:
     Attributes:
         findings: what is shown.
         colours: number of each method's colour.
-        warnings: sentences that belong on every table.
+        warnings: marks that belong on every table.
         evaluation: predictions made elsewhere, without training and home.
         sees_target: methods that see unlabelled target images in training.
     """
@@ -75,6 +73,27 @@ class View:
             small.append("in doubt")
         return Cell(number(one.value, self.digits, sign=sign), small)
 
+    def grid(self, cells: Mapping[tuple[str, str], Cell], title: str, captions: Sequence[str] = ()) -> Table:
+        """Methods down, held-out sites across; a dash where there is no cell.
+
+        Args:
+            cells: by method and held-out site.
+            title: what is read out.
+            captions: what the numbers are.
+        """
+        methods = [name for name in self.findings.methods if any(method == name for method, _ in cells)]
+        dash = Cell("–", mark="quiet")
+        rows = [
+            Row(
+                method,
+                [cells.get((method, site), dash) for site in self.findings.sites],
+                self.colours.get(method),
+                self.stamps(method),
+            )
+            for method in methods
+        ]
+        return Table(title, ["method", *self.findings.sites], rows, captions, self.warnings)
+
     def at(self, site: str) -> str:
         """A site with the number of its patients, as the title of a chart."""
         n = max((one.models.n_patients for one in self.findings.scores if one.held_out == site), default=0)
@@ -99,13 +118,3 @@ def crowded(methods: Collection[str]) -> str:
     """What the caption says of it."""
     bold = all(stands_out(method, methods) for method in methods)
     return "" if bold else " Bold: ERM; thin: the other methods, whose numbers are in the tables."
-
-
-def estimands(several_seeds: bool, new_site: bool = False) -> list[str]:
-    """What the brackets of a table hold."""
-    lines = [sentence(THESE_MODELS)]
-    if several_seeds:
-        lines.append(sentence(THIS_METHOD).replace("[ ]", "( )", 1))
-    if new_site:
-        lines.append(sentence(NEW_SITE).replace("[ ]", "a site like these", 1))
-    return lines
