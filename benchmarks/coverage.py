@@ -198,38 +198,9 @@ def differences(n: int) -> None:
 
 
 def failures(n: int) -> None:
-    """Means of Dice where some cases, or some runs, fail outright."""
-    n = n // 2
-    coverage, rest = coverage_failures.before_and_after(n)
-    head = ["", *(f"{patients} patients" for patients in coverage_failures.PATIENTS)]
-    table(
-        "**Where cases fail outright**: coverage of the interval of a mean Dice for these models, before (expanded "
-        "percentiles of 1000 resamples) / now; in brackets how often the truth is below and above it.",
-        n,
-        head,
-        coverage,
-    )
-    table(
-        "**What that costs, and what is marked**: median width over the width before; % of the intervals that are "
-        "marked (`Interval.doubt`); coverage of the others, where some are marked and a twentieth is not.",
-        n,
-        head,
-        rest,
-    )
-    table(
-        "**Differences of two methods' Dice where one fails outright**: coverage of the interval for these models "
-        "(expanded percentiles); in brackets how often the truth is below and above it.",
-        n,
-        head,
-        coverage_failures.differences(n),
-    )
-    table(
-        "**Method at a site where cases or runs fail**: coverage of `method_interval` with bounds, before / now (one "
-        "more patient); in brackets how often the truth is below and above it.",
-        n,
-        ["seeds", "patients", "10 % of cases fail", "very good, 5 % of cases fail", "one run in seven loses 0.3"],
-        coverage_failures.of_methods(n),
-    )
+    """Means of Dice, differences and distances where some cases, or some runs, fail outright."""
+    for title, head, rows in coverage_failures.tables(n // 2):
+        table(title, n // 2, head, rows)
 
 
 def resampled_difference(p: Any, target: Any) -> Interval:

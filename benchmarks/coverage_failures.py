@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from scipy import special
+from scipy import special, stats
 
 from elsewhere.evidence import Interval, interval_of, mean_scores, patient_interval
 
@@ -183,3 +183,110 @@ def _method(key: int, world: Failing, patients: int, n: int) -> str:
         for with_one_more, intervals in found.items():
             intervals.append(interval_of(replace(scores, of_cases=with_one_more), bounds=BOUNDS))
     return " / ".join(sides(intervals, world.truth) for intervals in found.values())
+
+
+def distances(n: int) -> Rows:
+    """HD95 of a few mm, and an image's diagonal of 200 mm where the structure is missed."""
+    for key, share in enumerate((0.0, 0.05, 0.1)):
+        truth = (1 - share) * 6 * np.exp(0.5**2 / 2) + share * 200
+        cells = []
+        for patients in PATIENTS:
+            found = []
+            for i in range(n):
+                generator = np.random.default_rng([14, key, patients, i])
+                mm = np.where(generator.random(patients) < share, 200, 6 * generator.lognormal(0, 0.5, patients))
+                found.append(patient_interval(mm, range(patients), n_boot=1000))
+            cells.append(sides(found, truth))
+        yield [f"{100 * share:g} % are missed", *cells]
+
+
+Limits = tuple[Array, Array]
+
+
+def _resampled(scores: Array) -> Limits:
+    found = [patient_interval(one, range(len(one)), n_boot=1000) for one in scores]
+    return np.array([one.lo for one in found]), np.array([one.hi for one in found])
+
+
+def _more(scores: Array, patients: float) -> Limits:
+    """The form of `bounded` with another number of patients more."""
+    count, value = scores.shape[1], scores.mean(1)
+    half = stats.t.isf(0.025, count - 1) * scores.std(1, ddof=1) / np.sqrt(count) / (value * (1 - value))
+    lo, hi = special.expit(special.logit(value) - half), special.expit(special.logit(value) + half)
+    share = patients / (count + patients)
+    return value - np.hypot(value - lo, share * value), value + np.hypot(hi - value, share * (1 - value))
+
+
+def _gaffke(scores: Array) -> Limits:
+    """Dirichlet weights on the scores and one at the bound; 2.5 % of their means are beyond each limit."""
+    weights = np.random.default_rng(0).dirichlet(np.ones(scores.shape[1] + 1), size=1000)
+    means = scores @ weights[:, 1:].T
+    return np.quantile(means, 0.025, axis=1), np.quantile(means + weights[:, 0], 0.975, axis=1)
+
+
+def _share_and_rest(scores: Array) -> Limits:
+    """Wilson's interval of the share of zeros and t of the others' mean, put together by MOVER."""
+    square = stats.norm.isf(0.025) ** 2 / scores.shape[1]
+    fails = scores == 0
+    p, others = fails.mean(1), np.maximum((~fails).sum(1), 2)
+    mean = scores.sum(1) / others
+    spread = np.sqrt((np.where(fails, 0, scores - mean[:, None]) ** 2).sum(1) / (others - 1) / others)
+    centre = (p + square / 2) / (1 + square)
+    half = np.sqrt(p * (1 - p) * square + square**2 / 4) / (1 + square)
+    own = (1 - p) * stats.t.isf(0.025, others - 1) * spread
+    below, above = np.hypot((centre + half - p) * mean, own), np.hypot((p - centre + half) * mean, own)
+    return (1 - p) * mean - below, (1 - p) * mean + above
+
+
+FORMS: dict[str, Callable[[Array], Limits]] = {
+    "expanded percentiles (before)": _resampled,
+    "t on the logit scale": lambda scores: _more(scores, 0),
+    "with half a patient more": lambda scores: _more(scores, 0.5),
+    "with one patient more (now)": lambda scores: _more(scores, 1),
+    "with one and a half": lambda scores: _more(scores, 1.5),
+    "share of zeros (Wilson) and mean of the rest": _share_and_rest,
+    "Dirichlet weights, a whole one at the bound (Gaffke)": _gaffke,
+}
+COMPARED = [(name, patients) for name in ("none fails", "10 % fail", "very good, 5 % fail") for patients in (8, 20)]
+
+
+def forms(n: int) -> Rows:
+    """Coverage and median width of each form, in worlds of one case a patient."""
+    keys = {name: key for key, name in enumerate(WORLDS)}
+    drawn = {
+        (name, patients): np.concatenate([scores for scores, _ in sites(WORLDS[name], keys[name], patients, n)])
+        for name, patients in COMPARED
+    }
+    for form, limits in FORMS.items():
+        cells = []
+        for at, scores in drawn.items():
+            lo, hi = limits(scores)
+            held = 100 * np.mean((lo <= WORLDS[at[0]].truth) & (WORLDS[at[0]].truth <= hi))
+            cells.append(f"{held:.1f}; {np.median(hi - lo):.3f}")
+        yield [form, *cells]
+
+
+def tables(n: int) -> Iterator[tuple[str, Sequence[str], Rows]]:
+    """Title, head and rows of each table."""
+    head = ["", *(f"{patients} patients" for patients in PATIENTS)]
+    beside = "in brackets how often the truth is below and above it."
+    coverage, rest = before_and_after(n)
+    title = "**Where cases fail outright**: coverage of the interval of a mean Dice for these models, before (expanded "
+    yield f"{title}percentiles of 1000 resamples) / now; {beside}", head, coverage
+    title = "**What that costs, and what is marked**: median width over the width before; % of the intervals that are "
+    yield (
+        f"{title}marked (`Interval.doubt`); coverage of the others, where some are marked and a twentieth is not.",
+        head,
+        rest,
+    )
+    compared = ["", *(f"{name}, {patients} patients" for name, patients in COMPARED)]
+    yield "**Other forms**: coverage; median width.", compared, forms(n)
+    title = "**Distances** (HD95 in mm, 200 where the structure is missed): coverage of the interval for these models "
+    yield f"{title}(expanded percentiles); {beside}", head, distances(n)
+    title = "**Differences of two methods' Dice where one fails outright**: coverage of the interval for these models "
+    yield f"{title}(expanded percentiles); {beside}", head, differences(n)
+    title = (
+        "**Method at a site where cases or runs fail**: coverage of `method_interval` with bounds, before / now (one "
+    )
+    worlds = ["10 % of cases fail", "very good, 5 % of cases fail", "one run in seven loses 0.3"]
+    yield f"{title}one more patient); {beside}", ["seeds", "patients", *worlds], of_methods(n)
