@@ -118,8 +118,8 @@ def table_of(values: np.ndarray) -> Comparisons:
 
 def test_methods_that_are_erm_by_another_name_are_seldom_claimed_to_be_better_or_worse() -> None:
     """3 methods at 4 sites, 3 runs that vary by luck: claims in 5 % of the tables at most. The uncorrected intervals
-    for the methods, which the verdicts once went by, make some in about 40 %."""
-    n, now, once = 80, 0, 0
+    for the methods, which the verdicts once went by, make some in about a third."""
+    n, now, once = 40, 0, 0
     for i in range(n):
         generator = np.random.default_rng([7, i])
         values = 0.7 + 0.1 * generator.normal(size=(1, 4, 1, 12)) + 0.05 * generator.normal(size=(4, 4, 3, 1))
