@@ -41,7 +41,8 @@ def _table(views: Sequence[View]) -> Table:
                 cells = [_rule(view.findings.selection), *_cells(view, method, sites, at_home)]
                 rows.append(Row(method, cells, view.colours.get(method), view.stamps(method)))
     captions = [f"{first.metric}; {first.direction}."]
-    captions += [f"{rule}: {CHOSEN[rule]}" for view in views if (rule := view.findings.selection) != ORACLE]
+    for rule in (view.findings.selection for view in views):
+        captions.append(CHOSEN[rule] if rule == ORACLE else f"{rule}: {CHOSEN[rule]}")
     warnings = list(dict.fromkeys(line for view in views for line in view.warnings))
     return Table(f"{first.metric} by method, selection rule and held-out site", head, rows, captions, warnings)
 
