@@ -194,6 +194,13 @@ def test_a_score_without_interval_says_why() -> None:
     assert several(["a", "b", "c"], "or") == "a, b or c"
 
 
+def test_an_interval_that_rests_on_one_more_patient_is_a_limit() -> None:
+    found = config()
+    assert "in doubt" not in write_card(found)
+    found["home"]["rows"][0]["doubt"] = "one more patient at 0 would move it further than these 12 vary"
+    assert "An interval at home is in doubt: one more patient who fails" in section(write_card(found), "Limits")
+
+
 def test_text_from_the_data_is_text() -> None:
     evil = config(study=EVIL, sites=[EVIL, "south"])
     evil["classes"][1] = EVIL

@@ -190,9 +190,9 @@ def test_the_figures_at_home_can_be_worked_out_again(finished: Path, study: Stud
     rows = {(row["site"], row["metric"]): row for row in model.config["home"]["rows"] if row["class"] == "all"}
     found = rows[None, "dice"]
     assert found["value"] == pytest.approx(np.mean(dice), abs=1e-6)
-    wanted = patient_interval(np.array(dice), patients, n_boot=1000)
+    wanted = patient_interval(np.array(dice), patients, bounds=(0, 1))
     assert (found["lo"], found["hi"]) == pytest.approx((wanted.lo, wanted.hi), abs=1e-6)
-    assert found["n_patients"] == len(set(patients))
+    assert (found["n_patients"], found["doubt"]) == (len(set(patients)), wanted.doubt)
     for site in set(sites):
         own = [value for value, where in zip(dice, sites, strict=True) if where == site]
         assert rows[site, "dice"]["value"] == pytest.approx(np.mean(own), abs=1e-6)

@@ -17,6 +17,7 @@ from elsewhere.deploy.card_text import (
     table,
     text,
 )
+from elsewhere.evidence.bounded import IN_DOUBT
 from elsewhere.wording import parts as pieces
 
 FEW = 20
@@ -221,6 +222,8 @@ def limits(config: Mapping[str, Any]) -> str:
         lines.append(f"No training case shows {several(data['unseen'])}: it cannot know what that is.")
     if home["rows"] and max(int(row["n_patients"]) for row in home["rows"]) < FEW:
         lines.append(f"The figures at home are of fewer than {FEW} patients: read the intervals, not the values.")
+    if any(row.get("doubt") for row in home["rows"]):  # older folders do not say
+        lines.append(f"An interval at home is in doubt: {IN_DOUBT}")
     if 0 < config["calibration"]["n_patients"] < FEW:
         people = count(config["calibration"]["n_patients"], "calibration patient")
         lines.append(f"Temperature, thresholds and flag were fitted on {people}: others would have given other ones.")

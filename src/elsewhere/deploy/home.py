@@ -188,4 +188,5 @@ def plain(interval: Interval) -> dict[str, Any]:
         "n_cases": int(interval.n_cases),
         "n_patients": int(interval.n_patients),
         "reason": interval.reason,
+        "doubt": interval.doubt,
     }
