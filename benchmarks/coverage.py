@@ -26,7 +26,6 @@ from coverage_worlds import (
     classified,
     crossed,
     dice,
-    failing,
     halves,
     held,
     own_patients,
@@ -93,8 +92,6 @@ def harder(n: int) -> None:
         "Dice-like, skewed": dice(),
         "several cases a patient": several_cases(),
         "own patients each seed": own_patients(),
-        "one run in seven fails": failing(0.1),
-        "fails badly": failing(0.3),
     }
     sets = {"AUROC 0.80": (0.8, 0), "AUROC 0.95": (0.95, 1)}
 

@@ -90,16 +90,6 @@ def own_patients(luck: float = 0.3, share: float = 0.4) -> World:
     return World(draw, 0.0)
 
 
-def failing(falls: float, luck: float = 0.02) -> World:
-    """As `dice`, but for one run in seven, whose patients all score `falls` lower."""
-
-    def draw(generator: np.random.Generator, sites: int, runs: int, patients: int) -> Means:
-        kind = dice(luck).draw(generator, sites, runs, patients)
-        return Means(kind.sums - falls * (generator.random((sites, runs, 1)) < 1 / 7), kind.counts)
-
-    return World(draw, 0.8 - falls / 7, (0.0, 1.0))
-
-
 HARD, PRIVATE = 1.0, 0.5
 """Standard deviations, on the logit scale: of a case's difficulty, which all methods share, and of what is private to a
 case and a run."""
