@@ -219,6 +219,9 @@ def test_a_validation_that_fell_or_never_rose() -> None:
     assert glance.steps[0] == "Change the options of gin, or leave it out: training collapsed."
     rare = card(cases, replace(FINE, curves=(Curve("gin", "A", 3, 1, 0),)))
     assert "1 of 3 runs" in rare.caveats[0].text
+    assert rare.caveats[0].head == "Validation fell in some runs"
+    folds = tuple(Curve("erm", site, 1, int(site == "A"), 0) for site in "ABC")
+    assert not any("does not learn" in step for step in card(cases, replace(FINE, curves=folds)).steps), "seen on cxr"
     assert "collapsed" not in rare.steps[0], "one of three is luck, and not the method"
     broken = card(cases, replace(FINE, curves=(Curve("erm", "A", 3, 0, 3),)))
     assert broken.steps[0].startswith("Find out why ERM does not learn")

@@ -139,7 +139,7 @@ def _sentence(found: Findings, facts: Facts, method: str) -> str:
         return f"At {where} {name}'s {metric} is undefined."
     at_home = "" if home is None or math.isnan(home.value) else f", against {_number(found, home.value)} at home"
     value, limits = _number(found, shown.value), _limits(found, shown)
-    about = f"; 95 % interval for {_estimand(shown, facts)}" if limits else "; no interval"
+    about = f"; 95 % interval for {_estimand(shown, facts)}" if limits else f"; {_without(shown)}"
     return f"At {where} {name} reaches {what} {value}{' ' * bool(limits)}{limits}{at_home}{about}."
 
 
@@ -153,7 +153,7 @@ def _figures(found: Findings, facts: Facts, method: str, metric: str) -> tuple[F
     else:
         shown = _widest(over.training, over.models)
         limits = _limits(found, shown)
-        small = f"{limits}, {_estimand(shown, facts)}" if limits else "no interval"
+        small = f"{limits}, {_estimand(shown, facts)}" if limits else _without(shown)
         first = Figure(away, _number(found, over.models.value), small)
         home = _home(found, facts, over, metric)
     return (first, home, _worst(found, mine), _behind(found))
@@ -264,6 +264,11 @@ def _widest(training: Interval, models: Interval) -> Interval:
 
 def _digits(found: Findings) -> int:
     return 1 if found.metric in DISTANCES else 2
+
+
+def _without(one: Interval) -> str:
+    """Why there is no interval, where that is short."""
+    return f"no interval ({one.reason})" if one.reason and len(one.reason) < 50 else "no interval"
 
 
 def _number(found: Findings, value: float) -> str:

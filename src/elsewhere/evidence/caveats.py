@@ -110,8 +110,16 @@ def _collapsed(facts: Facts, about: Sequence[str]) -> Caveat | None:
                 told.append(f"{called(method)}'s validation score {what} in {count} of {runs} runs")
     if not told:
         return None
+    head = "Training collapsed" if any(collapsed(facts, name) for name in about) else "Validation fell in some runs"
     text = told[0] if len(told) == 1 else f"{told[0]}, {told[1]}" + (f", and {len(told) - 2} more" * (len(told) > 2))
-    return Caveat("Training collapsed", f"{text}.")
+    return Caveat(head, f"{text}.")
+
+
+def collapsed(facts: Facts, method: str) -> bool:
+    """In half of a method's runs or more the validation fell, or never rose."""
+    mine = [one for one in facts.curves if one.method == method]
+    runs = sum(one.runs for one in mine)
+    return bool(runs) and 2 * sum(one.fell + one.learnt_nothing for one in mine) >= runs
 
 
 def _repeated(facts: Facts) -> Caveat | None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from elsewhere.evidence.caveats import useless_at
+from elsewhere.evidence.caveats import collapsed, useless_at
 from elsewhere.evidence.facts import Facts
 from elsewhere.evidence.findings import Findings
 from elsewhere.evidence.findings_comparisons import Contrast
@@ -65,19 +65,13 @@ def _remove(facts: Facts) -> str:
 
 
 def _repair(facts: Facts, methods: Sequence[str]) -> str:
-    broken = [name for name in methods if any(one.method == name and _broken(one.runs, one.fell + one.learnt_nothing)
-                                              for one in facts.curves)]  # fmt: skip
+    broken = [name for name in methods if collapsed(facts, name)]
     if not broken:
         return ""
     if BASELINE in broken:
         return "Find out why ERM does not learn (labels, learning rate, length) before anything else."
     name = clip(broken[0]) if len(broken) == 1 else f"{len(broken)} methods"
     return f"Change the options of {name}, or leave {'it' if len(broken) == 1 else 'them'} out: training collapsed."
-
-
-def _broken(runs: int, bad: int) -> bool:
-    """In half of the runs or more."""
-    return bool(runs) and 2 * bad >= runs
 
 
 def _lengthen(facts: Facts) -> str:

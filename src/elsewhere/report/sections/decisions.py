@@ -63,13 +63,13 @@ def _found(view: View, some: Sequence[DecisionAt]) -> Table:
 
 
 def _lesions_found(view: View) -> list[Table]:
-    some = view.findings.detection
-    if len({one.lesion for one in some}) > 1:
-        return []
-    cells = {(one.method, one.held_out): _share(one.found.get("sensitivity")) for one in some}
-    return [
-        view.grid(cells, "share of the lesions found, by site", ["Share of the lesions that a prediction touches."])
-    ]
+    """A grid for each class of lesions."""
+    some, made = view.findings.detection, []
+    for lesion in dict.fromkeys(one.lesion for one in some):
+        mine = {(o.method, o.held_out): _share(o.found.get("sensitivity")) for o in some if o.lesion == lesion}
+        caption = f"{lesion}: share of the lesions that a prediction touches."
+        made.append(view.grid(mine, f"share of the lesions found by site, {lesion}", [caption]))
+    return made
 
 
 def _table(view: View, some: Sequence[DecisionAt], prevalence: float | None, title: str, folded: str) -> Table:
@@ -118,7 +118,7 @@ def _lesions(view: View) -> Table:
         "A lesion is a connected component of the mask. Found: any overlap with the prediction; false: a predicted "
         "component that touches no lesion.",
     ]
-    folded = "" if several else "Lesions missed, false and true"
+    folded = "Lesions missed, false and true"
     return Table("lesions found, missed and false", head, rows, captions, view.warnings, folded)
 
 
