@@ -15,9 +15,9 @@ def clip(name: str, longest: int = LONGEST) -> str:
 
 
 def places(sites: Sequence[str], n_sites: int) -> str:
-    """Some of the sites: `A`, `A and B`, `3 of 5 sites`, `all 5 sites`."""
+    """Some of the sites: `A`, `A and B`, `3 of 5 sites`, `both sites`, `all 5 sites`."""
     if len(sites) == n_sites and n_sites > 1:
-        return f"all {n_sites} sites"
+        return f"all {n_sites} sites" if n_sites > 2 else "both sites"
     return " and ".join(map(clip, sites)) if len(sites) <= 2 else f"{len(sites)} of {n_sites} sites"
 
 

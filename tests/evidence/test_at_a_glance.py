@@ -162,24 +162,24 @@ def test_a_mask_that_is_no_better_than_foreground_everywhere() -> None:
     assert [one.trivial for one in found.at] == [Trivial(pytest.approx(0.4), "foreground everywhere")] * 2
     glance = at_a_glance(found, FINE)
     assert str(glance.caveats[0]) == (
-        "No better than a trivial answer: ERM (at all 2 sites) is not shown to beat Dice 0.40, the score of "
+        "No better than a trivial answer: ERM (at both sites) is not shown to beat Dice 0.40, the score of "
         "foreground everywhere."
     )
-    assert any(step.startswith("Do not use these models at all 2 sites") for step in glance.steps)
+    assert any(step.startswith("Do not use these models at both sites") for step in glance.steps)
     good = material({"erm": (0.0, 0.0)}, n=n, level=0.6)
     good = {key: {**splits, HELD_OUT: replace(splits[HELD_OUT], histograms=counts)} for key, splits in good.items()}
-    assert heads(card(good)) == []
+    assert "No better than a trivial answer" not in heads(card(good))
 
 
 @pytest.mark.parametrize(
     ("levels", "wanted"),
     [
-        ({"erm": (0.1, 0.1), "a": (0.1, 0.1)}, "at all 2 sites no method is shown to beat Dice 0.40, the score of "),
+        ({"erm": (0.1, 0.1), "a": (0.1, 0.1)}, "at both sites no method is shown to beat Dice 0.40, the score of "),
         ({"erm": (0.1, 0.6), "a": (0.1, 0.6)}, "at A no method is shown to beat Dice 0.40, the score of "),
-        ({"erm": (0.1, 0.6), "a": (0.1, 0.1)}, "ERM (at A) and a (at all 2 sites) are not shown to beat Dice 0.40, "),
-        ({"erm": (0.6, 0.6), "a": (0.1, 0.1)}, "a (at all 2 sites) is not shown to beat Dice 0.40, the score of "),
+        ({"erm": (0.1, 0.6), "a": (0.1, 0.1)}, "ERM (at A) and a (at both sites) are not shown to beat Dice 0.40, "),
+        ({"erm": (0.6, 0.6), "a": (0.1, 0.1)}, "a (at both sites) is not shown to beat Dice 0.40, the score of "),
         ({"erm": (0.6, 0.6), "a": (0.1, 0.6), "b": (0.1, 0.6), "c": (0.6, 0.1)},
-         "at all 2 sites 3 of 4 methods are not shown to beat Dice 0.40, the score of "),
+         "at both sites 3 of 4 methods are not shown to beat Dice 0.40, the score of "),
         ({"erm": (0.1, 0.6), "a": (0.1, 0.6), "b": (0.1, 0.1)}, "at A no method is shown to beat Dice 0.40, "),
     ],
 )  # fmt: skip
@@ -253,7 +253,8 @@ def test_images_that_are_there_twice() -> None:
 def test_few_patients_one_patient_and_one_class() -> None:
     few = card(material({"erm": (0.0,) * 3}, n=12))
     assert heads(few) == ["Intervals in doubt"]
-    assert str(few.caveats[0]).startswith("Intervals in doubt: at all 3 sites one more patient who fails outright")
+    text = "Intervals in doubt: too few patients at A and B to see how often cases fail outright."
+    assert str(few.caveats[0]) == text
     assert heads(card(material({"erm": (0.0,) * 3}))) == []
     alone = card({("erm", "A"): {HELD_OUT: segmentation(dice(3, 0.7, 3, 0), "A", ["x", "x", "x"])}})
     assert heads(alone) == ["One patient"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from elsewhere.evidence.bounded import IN_DOUBT
 from elsewhere.evidence.facts import Facts
 from elsewhere.evidence.findings import Findings
 from elsewhere.evidence.findings_material import BASELINE, NAMES, REFERENCE
@@ -170,7 +169,8 @@ def _in_doubt(found: Findings, about: Sequence[str]) -> Caveat | None:
     ]
     if not rough:
         return None
-    return Caveat("Intervals in doubt", f"at {places(rough, len(found.sites))} {IN_DOUBT}")
+    where = places(rough, len(found.sites))
+    return Caveat("Intervals in doubt", f"too few patients at {where} to see how often cases fail outright.")
 
 
 def _files(found: Findings) -> Caveat | None:
