@@ -32,7 +32,7 @@ NASTY = "[bold red]a hospital[/] with a very very long name indeed"
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     where = tmp_path_factory.mktemp("made")
-    MadeUp("segmentation", {"A": 14, NASTY: 12}, {"erm": 0.0, "[red]gin": 1.0}, home=8, calibration=8).write(where)
+    MadeUp("segmentation", {"A": 14, NASTY: 5}, {"erm": 0.0, "[red]gin": 1.0}, home=8, calibration=8).write(where)
     return where
 
 
