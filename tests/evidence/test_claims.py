@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -11,9 +12,11 @@ from scipy import stats
 
 from elsewhere.evidence import Comparison, compare, holm, mean_scores
 from elsewhere.evidence.claims import corrected
+from elsewhere.evidence.findings_answer import answer
 from elsewhere.evidence.findings_comparisons import Comparisons, comparisons
 from elsewhere.evidence.findings_material import HELD_OUT
-from elsewhere.evidence.findings_scores import runs_of
+from elsewhere.evidence.findings_scores import Score, runs_of
+from elsewhere.evidence.intervals import Interval
 from elsewhere.evidence.runs import LEAST_TAIL, decompose
 
 
@@ -131,6 +134,23 @@ def test_methods_that_are_erm_by_another_name_are_seldom_claimed_to_be_better_or
     assert now / n <= 0.05 + 2.5 * error
     assert once / n > 0.05 + 5 * error
     assert now < once
+
+
+def test_where_only_the_uncorrected_interval_excludes_0_it_is_said_of_these_models_only() -> None:
+    generator = np.random.default_rng(8)
+    values = 0.7 + 0.1 * generator.normal(size=(1, 4, 1, 12)) + 0.02 * generator.normal(size=(2, 4, 3, 1))
+    values = values + 0.03 * generator.normal(size=(2, 4, 3, 12))
+    values[1] -= 0.2
+    found = table_of(values)
+    one = Interval(0.5, 0.4, 0.6, 12, 12)
+    scores = [Score("m1", "A", one, one, {}, None, None)]
+    said = answer("dice", "ABCD", scores, [], found)
+    assert "(Holm-corrected over 4 tests, of the models and of the methods) m1 is worse at all 4 sites" in said
+    assert said.endswith("], not corrected)."), "the mean difference over sites"
+    first = replace(found.contrasts[0], p_method=0.03, p_method_holm=0.08)
+    assert (first.training.hi < 0, first.of_methods) == (True, False)
+    said = answer("dice", "ABCD", scores, [], replace(found, contrasts=(first, *found.contrasts[1:])))
+    assert "worse at 3 of 4 sites and worse for these models only at A" in said
 
 
 def test_a_large_difference_is_claimed() -> None:

@@ -216,6 +216,10 @@ def test_tables_beside_the_page(segmentation: Path) -> None:
     assert len(rows) == 3
     assert {row["method"] for row in rows} == {"gin"}
     assert all(float(row["p"]) <= float(row["p_holm"]) for row in rows)
+    assert list(rows[0])[-2:] == ["p_method", "p_method_holm"], "new columns stand at the end"
+    assert all(float(row["p_method"]) <= float(row["p_method_holm"]) for row in rows)
+    for row in rows:
+        assert (float(row["p_method"]) <= 0.05) == (float(row["method_lo"]) > 0 or float(row["method_hi"]) < 0)
     (found,) = json.loads((segmentation / "evidence.json").read_text(encoding="utf-8"))
     assert found["glance"]["sentence"].startswith("At 3 sites held out from training ERM reaches a mean Dice of")
     listed = json.loads((segmentation / "glance.json").read_text(encoding="utf-8"))
