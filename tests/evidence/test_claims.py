@@ -7,12 +7,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from elsewhere.evidence.findings_answer import answer
 from made_up_material import segmentation
 from scipy import stats
 
 from elsewhere.evidence import Comparison, compare, holm, mean_scores
 from elsewhere.evidence.claims import corrected
-from elsewhere.evidence.findings_answer import answer
 from elsewhere.evidence.findings_comparisons import Comparisons, comparisons
 from elsewhere.evidence.findings_material import HELD_OUT
 from elsewhere.evidence.findings_scores import Score, runs_of
