@@ -259,7 +259,9 @@ def _write_state(out: Path, outcomes: Sequence[Outcome], starts: int, seconds: f
 
 def _print_answer(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
     print_summary(console, summarise(out))
-    return print_ending(console, out, specs, outcomes)
+    code = print_ending(console, out, specs, outcomes)
+    print_glance(console, look(out))
+    return code
 
 
 def print_ending(console: Console, out: Path, specs: Sequence[RunSpec], outcomes: Sequence[Outcome]) -> int:
@@ -289,5 +291,4 @@ def print_ending(console: Console, out: Path, specs: Sequence[RunSpec], outcomes
     else:
         took = sum(outcome.seconds for outcome in outcomes)
         console.print(f"{len(specs)} run{'s' * (len(specs) > 1)} done ({clock(took)} of runs now)", highlight=False)
-    print_glance(console, look(out))
     return 1 if failed else 0
