@@ -158,7 +158,7 @@ def test_a_report_waits_for_the_evaluation(bench: Bench, lengths: Lengths, study
     assert lengths(study, held_out=["A", "B"]) == 0
     with pytest.raises(Stopped):
         bench(study, steps=4, held_out=["A", "B"], work=first_alone)
-    assert "Not complete: 1 of 2 runs are not finished" in write_report(bench.out).read_text(encoding="utf-8")
+    assert "1 of 2 runs are not finished" in write_report(bench.out).read_text(encoding="utf-8")
 
 
 def test_one_fails_and_the_same_command_goes_on(lengths: Lengths, study: Path) -> None:
