@@ -7,16 +7,15 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from elsewhere.evidence.findings_answer import answer
 from made_up_material import segmentation
 from scipy import stats
 
 from elsewhere.evidence import Comparison, compare, holm, mean_scores
+from elsewhere.evidence.at_a_glance import _one_against
 from elsewhere.evidence.claims import corrected
 from elsewhere.evidence.findings_comparisons import Comparisons, comparisons
 from elsewhere.evidence.findings_material import HELD_OUT
-from elsewhere.evidence.findings_scores import Score, runs_of
-from elsewhere.evidence.intervals import Interval
+from elsewhere.evidence.findings_scores import runs_of
 from elsewhere.evidence.runs import LEAST_TAIL, decompose
 
 
@@ -142,15 +141,11 @@ def test_where_only_the_uncorrected_interval_excludes_0_it_is_said_of_these_mode
     values = values + 0.03 * generator.normal(size=(2, 4, 3, 12))
     values[1] -= 0.2
     found = table_of(values)
-    one = Interval(0.5, 0.4, 0.6, 12, 12)
-    scores = [Score("m1", "A", one, one, {}, None, None)]
-    said = answer("dice", "ABCD", scores, [], found)
-    assert "(Holm-corrected over 4 tests, of the models and of the methods) m1 is worse at all 4 sites" in said
-    assert said.endswith("], not corrected)."), "the mean difference over sites"
+    assert _one_against("m1", found.contrasts, 4).words == "worse at all 4 sites, for the method"
     first = replace(found.contrasts[0], p_method=0.03, p_method_holm=0.08)
     assert (first.training.hi < 0, first.of_methods) == (True, False)
-    said = answer("dice", "ABCD", scores, [], replace(found, contrasts=(first, *found.contrasts[1:])))
-    assert "worse at 3 of 4 sites and worse for these models only at A" in said
+    said = _one_against("m1", (first, *found.contrasts[1:]), 4).words
+    assert said == "worse at 3 of 4 sites, for the method; at 1 more, for these models only"
 
 
 def test_a_large_difference_is_claimed() -> None:
