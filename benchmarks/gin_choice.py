@@ -66,7 +66,9 @@ GRID: list[dict[str, Any] | None] = [
     {"consistency": 0.0, "alpha": 0.25},
     *({"consistency": 0.3, "alpha": 0.1, "ipa": True, "ipa_points": points} for points in (4, 8)),
 ]
-"""Options of each setting, the three stages one after the other."""
+"""Options of each setting, the three stages one after the other; `START` holds what a setting does not name."""
+
+START: dict[str, Any] = {"alpha": 1.0, "ramp": 0.0, "ipa": False}
 
 
 def name(options: dict[str, Any] | None) -> str:
@@ -89,9 +91,8 @@ def run(data: Path, out: Path, study: str, options: dict[str, Any] | None, seed:
     else:
         development = develop_all(opened, seed, cache, patch_size=settings.patch_size)
     began = time.monotonic()
-    trained = train(
-        development, "erm" if options is None else "gin", settings, seed=seed, folder=folder, options=options
-    )
+    method, given = ("erm", None) if options is None else ("gin", {**START, **options})
+    trained = train(development, method, settings, seed=seed, folder=folder, options=given)
     seconds = round(time.monotonic() - began)
     write_text(folder / "found.json", json.dumps({"scores": trained.scores, "seconds": seconds}))
     print(study, name(options), seed, f"{max(score for _, score in trained.scores):.3f}", f"{seconds} s", flush=True)

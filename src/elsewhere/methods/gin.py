@@ -55,9 +55,9 @@ class GIN(Method):
         paper="Ouyang et al., Causality-inspired single-source domain generalization, IEEE TMI 2023, arXiv 2111.12525",
         assumption="acquisition changes intensity and texture, not shape; what is drawn follows shape",
         shift=("acquisition",),
-        defaults={"consistency": 0.3, "alpha": 0.1, "ipa": False, "ramp": 0.0, "ipa_points": 4},
+        defaults={"consistency": 0.3, "alpha": 0.1, "ipa": True, "ramp": 0.0, "ipa_points": 4},
         ranges={"consistency": (0.0, 20.0), "alpha": (0.0, 1.0), "ramp": (0.0, 1.0), "ipa_points": (1, 16)},
-        null={"consistency": 0.0, "alpha": 0.0},
+        null={"consistency": 0.0, "alpha": 0.0, "ipa": False},
         later={"ramp": 0.0, "ipa_points": 4},
     )
 
