@@ -124,10 +124,11 @@ def test_gin_refuses_options_that_make_no_sense(options: dict[str, float], found
         methods.get("gin").check({**card.defaults, **options})
 
 
-def test_gin_loss_is_risk_on_both_views_plus_their_divergence() -> None:
+@pytest.mark.parametrize("ipa", [False, True])
+def test_gin_loss_is_risk_on_both_views_plus_their_divergence(ipa: bool) -> None:
     task = make_task("segmentation", 2)
     net = Net(2, 2, "segmentation").eval()
-    method = methods.create("gin", net, task, consistency=10.0, alpha=1.0)
+    method = methods.create("gin", net, task, consistency=10.0, alpha=1.0, ipa=ipa)
     batch = make_batch("segmentation", 2)
     context = LoopContext("segmentation", 2, generator=torch.Generator().manual_seed(3))
     loss = float(method.loss(batch, context)["loss"].detach())
@@ -135,6 +136,9 @@ def test_gin_loss_is_risk_on_both_views_plus_their_divergence() -> None:
     generator = torch.Generator().manual_seed(3)
     views = [GIN()(batch.image, generator) for _ in range(2)]
     assert not torch.allclose(views[0], views[1])
+    if ipa:
+        blend = acquisition.random_blend_map(batch.image.shape, generator)
+        views = [blend * one + (1 - blend) * other for one, other in (views, reversed(views))]
     logits = [net(view) for view in views]
     risk = sum(float(task.loss(x.detach(), batch.target).mean()) for x in logits) / 2
     flat = [x.detach().movedim(1, -1).reshape(-1, 2).double().numpy() for x in logits]
