@@ -18,6 +18,7 @@ from pathlib import Path
 import pandas as pd
 from jinja2 import Template
 
+from elsewhere.evidence.bounded import WHOLE
 from elsewhere.evidence.intervals import Interval, patient_interval
 from elsewhere.report.charts.places import Series, places
 
@@ -39,7 +40,9 @@ def cells(bench: Path) -> dict[str, dict[str, Interval]]:
     found: dict[str, dict[str, Interval]] = {}
     for (method, site), group in mean.groupby(["method", "site"], sort=False):
         wide = group.pivot(index="seed", columns="patient", values="value")
-        found.setdefault(str(method), {})[str(site)] = patient_interval(wide.to_numpy(float), list(wide.columns))
+        found.setdefault(str(method), {})[str(site)] = patient_interval(
+            wide.to_numpy(float), list(wide.columns), bounds=WHOLE
+        )
     return found
 
 
