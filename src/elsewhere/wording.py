@@ -29,3 +29,8 @@ def parts(sentence: str) -> list[tuple[str, bool]]:
 def plural(n: int, what: str) -> str:
     """`1 patient`, `2 patients`."""
     return f"{n} {what}" if n == 1 else f"{n} {what}s"
+
+
+def are(n: int) -> str:
+    """`is` for one, else `are`."""
+    return "is" if n == 1 else "are"

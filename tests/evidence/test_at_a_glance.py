@@ -244,10 +244,12 @@ def test_images_that_are_there_twice() -> None:
     cases = material({"erm": (0.0,) * 3})
     glance = card(cases, replace(FINE, at_two_sites=4, of_two_patients=2))
     assert str(glance.caveats[0]) == (
-        "The same image twice: 4 images are at two sites, so what is held out was trained on; 2 are of two patients of "
-        "a site."
+        "The same image twice: 4 images are at two sites, so what is held out was trained on; 2 images are of two "
+        "patients of a site."
     )
     assert "elsewhere study check" in glance.steps[0]
+    alone = card(cases, replace(FINE, at_two_sites=1))
+    assert alone.caveats[0].text == "1 image is at two sites, so what is held out was trained on."
 
 
 def test_few_patients_one_patient_and_one_class() -> None:
@@ -307,6 +309,15 @@ def test_how_many_patients_to_label() -> None:
     steps = at_a_glance(replace(found, scores=scores), FINE).steps
     assert "Label about 75 more patients of B to know its score to ±0.05 (now ±0.10)." in steps
     assert not any("Label about" in step for step in at_a_glance(found, FINE).steps)
+
+
+def test_patients_of_a_new_site_are_asked_for_where_the_score_falls_and_not_where_it_rises() -> None:
+    def asked(level: float) -> bool:
+        return any("a new site first" in step for step in card(material({"erm": (0.0,) * 3}, level=level)).steps)
+
+    assert asked(0.7), "0.85 at home"
+    assert not asked(0.84)
+    assert not asked(0.95), "a new site that is easier than home"
 
 
 def test_sites_are_asked_for_until_five() -> None:

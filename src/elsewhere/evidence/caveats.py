@@ -9,7 +9,7 @@ from elsewhere.evidence.facts import Facts
 from elsewhere.evidence.findings import Findings
 from elsewhere.evidence.findings_material import BASELINE, NAMES, REFERENCE
 from elsewhere.evidence.trivial import no_better
-from elsewhere.wording import clip, places
+from elsewhere.wording import are, clip, places, plural
 
 
 @dataclass(frozen=True)
@@ -122,10 +122,9 @@ def collapsed(facts: Facts, method: str) -> bool:
 
 
 def _repeated(facts: Facts) -> Caveat | None:
-    told = [f"{facts.at_two_sites} images are at two sites, so what is held out was trained on"] * bool(
-        facts.at_two_sites
-    )
-    told += [f"{facts.of_two_patients} are of two patients of a site"] * bool(facts.of_two_patients)
+    sites, patients = facts.at_two_sites, facts.of_two_patients
+    told = [f"{plural(sites, 'image')} {are(sites)} at two sites, so what is held out was trained on"] * bool(sites)
+    told += [f"{plural(patients, 'image')} {are(patients)} of two patients of a site"] * bool(patients)
     return Caveat("The same image twice", f"{'; '.join(told)}.") if told else None
 
 

@@ -9,10 +9,10 @@ from elsewhere.evidence.caveats import collapsed, useless_at
 from elsewhere.evidence.facts import Facts
 from elsewhere.evidence.findings import Findings
 from elsewhere.evidence.findings_comparisons import Contrast
-from elsewhere.evidence.findings_material import BASELINE, REFERENCE
+from elsewhere.evidence.findings_material import BASELINE, LOWER_IS_BETTER, REFERENCE
 from elsewhere.evidence.findings_scores import Score
 from elsewhere.evidence.sites import FEWEST
-from elsewhere.wording import clip, places, plural
+from elsewhere.wording import are, clip, places, plural
 
 WANTED = 0.05
 """Half width of an interval that a site's score should have (our choice)."""
@@ -53,7 +53,7 @@ def next_steps(found: Findings, facts: Facts, about: Sequence[str]) -> list[str]
 
 def _finish(facts: Facts) -> str:
     missing = facts.failed + facts.waiting
-    return f"Run the same command again: {plural(missing, 'run')} of {facts.planned} {_are(missing)} missing." * bool(
+    return f"Run the same command again: {plural(missing, 'run')} of {facts.planned} {are(missing)} missing." * bool(
         missing
     )
 
@@ -104,7 +104,10 @@ def _local(found: Findings, methods: Sequence[str]) -> str:
     mine = [one for one in found.scores if one.method == name]
     over = next((one for one in found.overall if one.method == name), mine[0] if len(mine) == 1 else None)
     gap = over.gap if over is not None and len(mine) == len(found.sites) else None
-    if gap is None or math.isnan(gap.lo) or abs(gap.value) < LOST or gap.lo <= 0 <= gap.hi or _useless(found, methods):
+    if gap is None or math.isnan(gap.lo) or _useless(found, methods):
+        return ""
+    lost = (gap.value, gap.lo) if found.metric in LOWER_IS_BETTER else (-gap.value, -gap.hi)
+    if lost[0] < LOST or lost[1] <= 0:
         return ""
     return "Label some patients of a new site first: `elsewhere evaluate --local 5 10 20` says what they change."
 
@@ -160,7 +163,3 @@ def _sites(found: Findings, facts: Facts) -> str:
     if facts.evaluation or n >= FEWEST:
         return ""
     return f"Add sites: from {FEWEST} on the report says what to expect at one more (now {n})."
-
-
-def _are(n: int) -> str:
-    return "is" if n == 1 else "are"
