@@ -44,6 +44,12 @@ def test_four_patients_by_hand() -> None:
     assert (found.n_cases, found.n_patients, found.reason, found.doubt) == (4, 4, None, None)
 
 
+@pytest.mark.parametrize("scores", [[0.0, 1.0], [0.5, 0.7], [0.0, 0.9, 1.0]])
+def test_limits_stay_between_the_bounds(scores: list[float]) -> None:
+    found = patient_interval(scores, range(len(scores)), bounds=WHOLE)
+    assert 0 <= found.lo < found.value < found.hi <= 1
+
+
 def test_several_models_and_several_cases_a_patient_agree_with_a_plain_derivation() -> None:
     generator = np.random.default_rng(3)
     patients = [f"patient {i}" for i in generator.integers(0, 9, 40)]

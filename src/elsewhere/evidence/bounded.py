@@ -79,10 +79,13 @@ def one_more(value: float, n_patients: int, tail: float, bounds: Bounds) -> tupl
     return share * (value - bounds[0]), share * (bounds[1] - value)
 
 
-def widened(value: float, limits: tuple[float, float], moves: tuple[float, float]) -> tuple[float, float]:
-    """Limits and the distances of `one_more` in quadrature."""
+def widened(
+    value: float, limits: tuple[float, float], moves: tuple[float, float], bounds: Bounds
+) -> tuple[float, float]:
+    """Limits and the distances of `one_more` in quadrature, no further than the bounds."""
     (lo, hi), (below, above) = limits, moves
-    return value - float(np.hypot(value - lo, below)), value + float(np.hypot(hi - value, above))
+    lowest, highest = value - float(np.hypot(value - lo, below)), value + float(np.hypot(hi - value, above))
+    return max(lowest, float(bounds[0])), min(highest, float(bounds[1]))
 
 
 def doubt(

@@ -153,7 +153,7 @@ def _between(values: NDArray[Any], patients: Patients, level: float, bounds: tup
     tail = (1 - level) / 2
     limits = bounded.between(value, float(-special.stdtrit(n - 1, tail)) * error, bounds)
     moves = bounded.one_more(value, n, tail, bounds)
-    lo, hi = bounded.widened(value, limits, moves)
+    lo, hi = bounded.widened(value, limits, moves, bounds)
     doubt = bounded.doubt(value, (lo, hi), moves, n, bounds)
     return Interval(value, lo, hi, scores.n_cases, n, error=error, doubt=doubt)
 

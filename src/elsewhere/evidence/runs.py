@@ -207,7 +207,7 @@ def interval_over(
     lo, hi = _limits(value, parts.half_width(tail), bounds)
     if bounds is not None and np.isfinite(bounds).all() and all(one.of_cases for one in scores.values()):
         moves = _one_more(list(scores.values()), n_patients, tail, bounds)
-        lo, hi = bounded.widened(value, (lo, hi), moves)
+        lo, hi = bounded.widened(value, (lo, hi), moves, bounds)
         doubt = bounded.doubt(value, (lo, hi), moves, n_patients, bounds)
     return Interval(value, lo, hi, n_cases, n_patients, None, THIS_METHOD, error, doubt)
 
