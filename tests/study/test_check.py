@@ -246,6 +246,14 @@ def test_a_sound_study_has_no_problem(folder: Folder) -> None:
     assert report.n_cases == PER_SITE * len(SITES)
 
 
+def test_no_image_can_be_opened(folder: Folder) -> None:
+    for row in folder.rows:
+        row["image"] = row["image"].replace("/", "\\")  # a table made on Windows
+    report = folder.check()
+    assert [problem.code for problem in report.errors] == ["missing"] * len(folder.rows)
+    assert all("separate folders by / instead of \\" in problem.message for problem in report.errors)
+
+
 def test_all_problems_come_at_once_errors_first(folder: Folder) -> None:
     for spoil in (missing_image, wandering_patient, same_pixels_across):
         spoil(folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +16,9 @@ from pydicom.sr.codedict import codes
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from elsewhere.errors import StudyError
+from elsewhere.study.contours import fill_polygon
 from elsewhere.study.dicom import read_tags
 from elsewhere.study.reading import read_image, read_label, read_label_values
-from elsewhere.study.structures import fill_polygon
 
 ROWS, COLUMNS, SLICES = 10, 12, 5
 SPACING = (0.5, 0.8, 3.0)  # rows, columns, slices
@@ -269,7 +270,7 @@ def test_rtstruct_smaller_structures_lie_on_top(tmp_path: Path) -> None:
     assert (label == 9).sum() == 10 * 8 - 4
 
 
-@pytest.mark.parametrize(("index", "words"), [(2.6, None), (7, "reaches outside"), (-3, "reaches outside")])
+@pytest.mark.parametrize(("index", "words"), [(2.6, None), (7, "lies outside"), (-3, "lies outside")])
 def test_rtstruct_planes(tmp_path: Path, index: float, words: str | None) -> None:
     image = read_image({"image": write_series(tmp_path / "ct")})
     write_rtstruct(tmp_path / "rtss.dcm", {1: [outline_mm([1, 5, 5], [1, 1, 5], index)]})
@@ -279,6 +280,59 @@ def test_rtstruct_planes(tmp_path: Path, index: float, words: str | None) -> Non
     else:
         with pytest.raises(StudyError, match=words):
             read_label(tmp_path / "rtss.dcm", image.geometry)
+
+
+def disc(index: float, radius: float = 3.0) -> np.ndarray:
+    angle = np.linspace(0, 2 * np.pi, 90, endpoint=False)
+    return outline_mm(5.2 + radius * np.cos(angle), 4.9 + radius * np.sin(angle), index)
+
+
+def areas(folder: Path, indices: Sequence[float], radii: Sequence[float] | None = None) -> list[int]:
+    """Pixels in each slice of a structure drawn as discs at these heights, in slices."""
+    folder.mkdir(exist_ok=True)
+    image = read_image({"image": write_series(folder / "ct")})
+    outlines = [disc(index, 3.0 if radii is None else radii[i]) for i, index in enumerate(indices)]
+    write_rtstruct(folder / "rtss.dcm", {1: outlines})
+    label = read_label(folder / "rtss.dcm", image.geometry).array
+    return [int(n) for n in (label > 0).sum(axis=(0, 1))]
+
+
+@pytest.mark.parametrize(
+    ("indices", "filled"),
+    [
+        ([1.25, 1.75, 2.25, 2.75, 3.25], [1, 2, 3]),  # two planes fall on a slice: not even-odd between them
+        ([1.0, 1.5, 2.0, 2.5, 3.0], [1, 2, 3]),
+        ([0.5, 1.5, 2.5, 3.5], [1, 2, 3, 4]),  # half way between slices: as many slices as planes
+        ([0.667, 1.167, 1.667, 2.167, 2.667], [1, 2, 3]),
+        ([0.0, 1.5, 3.0, 4.5], [0, 1, 2, 3, 4, 5]),  # sparser than the slices: interpolated
+        ([0.0, 2.0, 4.0], [0, 1, 2, 3, 4]),
+        ([0.0, 1.0, 4.0, 5.0], [0, 1, 4, 5]),  # two parts stay two
+    ],
+)
+def test_planes_of_contours_and_slices_of_the_image(tmp_path: Path, indices: list[float], filled: list[int]) -> None:
+    whole = areas(tmp_path / "one", [2.0])[2]
+    assert whole > 20
+    assert areas(tmp_path / "many", indices) == [whole if index in filled else 0 for index in range(SLICES)]
+
+
+def test_a_slice_takes_the_nearest_plane_and_what_lies_between_is_between(tmp_path: Path) -> None:
+    small, large = (areas(tmp_path / str(r), [2.0], [r])[2] for r in (2.0, 4.0))
+    assert areas(tmp_path / "near", [1.6, 2.1], [2.0, 4.0])[2] == large
+    assert areas(tmp_path / "far", [1.9, 2.4], [2.0, 4.0])[2] == small
+    between = areas(tmp_path / "cone", [0.0, 2.0, 4.0], [2.0, 4.0, 4.0])
+    middle = areas(tmp_path / "three", [2.0], [3.0])[2]
+    assert (between[0], between[2]) == (small, large)
+    assert between[1] == pytest.approx(middle, abs=4), "the disc of the mean radius, to the pixels at its border"
+
+
+def test_a_structure_that_leaves_the_image_is_cut_and_said(tmp_path: Path) -> None:
+    image = read_image({"image": write_series(tmp_path / "ct")})
+    write_rtstruct(tmp_path / "rtss.dcm", {1: [disc(index) for index in range(-2, SLICES)]})
+    label = read_label(tmp_path / "rtss.dcm", image.geometry)
+    assert (label.array > 0).any(axis=(0, 1)).all()
+    assert label.notes == (f"2 of {SLICES + 2} contours of ROI 1 reach beyond the image and are cut there",)
+    write_rtstruct(tmp_path / "inside.dcm", {1: [disc(2)]})
+    assert read_label(tmp_path / "inside.dcm", image.geometry).notes == ()
 
 
 def test_rtstruct_needs_its_image(tmp_path: Path) -> None:

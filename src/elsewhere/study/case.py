@@ -50,10 +50,12 @@ class Picture:
     """A file, decoded: `array` (C, *spatial) for images, (*spatial) integers for labels; and where it lies.
 
     2D arrays are (rows, columns). 3D arrays follow the file's own axes (nibabel's i, j, k); `affine` tells the rest.
+    `notes` are what a person should know of how the file was read; `study check` warns of them.
     """
 
     array: NDArray[Any]
     geometry: Geometry
+    notes: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -16,6 +16,7 @@ What is an error and what a warning (an error stops a benchmark):
     lossy-label                error     nothing is declared, and a mask is a JPEG whose values are blurred
     no-labels                  error     no row has a label
     no-foreground              warning   every mask holds the background only
+    cut                        warning   contours of a structure reach beyond the image
     not-finite                 error     NaN or Inf
     empty-image                error     all pixels are equal
     empty-channel              warning   all pixels of one channel of several are equal
@@ -190,10 +191,12 @@ def _alike(findings: Sequence[Findings], where: Sequence[str]) -> list[Problem]:
     """Cases with other dimensions or another number of channels than most have."""
     read = [found for found in findings if found.dims]
     dims = _unusual("dimensions", "D", [found.dims for found in read], [where[found.index] for found in read])
-    usual = Counter(found.dims for found in read).most_common(1)
-    read = [found for found in read if found.dims == usual[0][0]]
+    if not read:
+        return []
+    usual = Counter(found.dims for found in read).most_common(1)[0][0]
+    read = [found for found in read if found.dims == usual]
     places = [where[found.index] for found in read]
-    return dims + _unusual("channels", " channels", [found.n_channels for found in read], places, usual[0][0])
+    return dims + _unusual("channels", " channels", [found.n_channels for found in read], places, usual)
 
 
 def _unusual(code: str, unit: str, values: Sequence[int], places: Sequence[str], dims: int = 0) -> list[Problem]:

@@ -91,6 +91,8 @@ def examine(row: Row) -> Findings:
         label = attempt(partial(read_label, path, reference), "label", path)
         if label is not None:
             values = tuple(sorted(label_values(label.array))[:MOST_VALUES])
+            for note in label.notes:
+                add("warning", "cut", f"label '{_short(path, row.root)}': {note}")
     for name, path in case.maps.items():
         found = attempt(partial(read_map, path, reference), f"map:{name}", path)
         if found is not None and not np.isfinite(found.array).all():

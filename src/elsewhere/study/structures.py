@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry, Picture
+from elsewhere.study.contours import fill_contours
 from elsewhere.study.dicom import decode_pixels, find, functional_group, read_tags
 
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
@@ -48,12 +49,16 @@ def decode_structures(path: Path, selection: str | None, reference: Geometry | N
     grid = reference if reference is not None else _own_grid(path, tags)
     if grid.affine is None:
         raise StudyError(f"{path}: a {kind} label needs an image with an affine (a DICOM series or NIfTI in 3D)")
-    masks = _segments(path, tags, grid) if kind == "SEG" else _contours(path, tags, grid)
+    notes: list[str] = []
+    if kind == "SEG":
+        masks = _segments(path, tags, grid)
+    else:
+        masks, notes = fill_contours(path, tags, np.linalg.inv(grid.affine) @ LPS_TO_RAS, grid.shape)
     chosen = _select(path, masks, selection)
     label = np.zeros(grid.shape, dtype=np.uint8 if max(chosen, default=0) < 256 else np.uint16)
     for number in sorted(chosen, key=lambda n: (-int(chosen[n].sum()), n)):
         label[chosen[number]] = number
-    return Picture(label, grid)
+    return Picture(label, grid, tuple(notes))
 
 
 def declared_values(path: Path, selection: str | None) -> set[int] | None:
@@ -155,54 +160,3 @@ def _voxels_of(path: Path, affine: NDArray[np.float64], pixels: NDArray[Any], gr
     if (places < 0).any() or (places >= np.array(grid.shape)).any():
         raise StudyError(f"{path}: the segmentation reaches outside its image; is it of another series?")
     return places
-
-
-def _contours(path: Path, tags: Any, grid: Geometry) -> dict[int, NDArray[np.bool_]]:
-    """A mask on `grid` for each ROI: closed planar contours, filled by the even-odd rule plane by plane."""
-    assert grid.affine is not None
-    to_voxels = np.linalg.inv(grid.affine) @ LPS_TO_RAS
-    masks = {int(roi.ROINumber): np.zeros(grid.shape, dtype=bool) for roi in tags.get("StructureSetROISequence") or []}
-    for roi in tags.get("ROIContourSequence") or []:
-        mask = masks.setdefault(int(roi.ReferencedROINumber), np.zeros(grid.shape, dtype=bool))
-        for contour in roi.get("ContourSequence") or []:
-            if contour.ContourGeometricType not in ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"):
-                continue  # points and open lines enclose nothing
-            points = np.array(contour.ContourData, dtype=np.float64).reshape(-1, 3)
-            if len(points) < 3:
-                continue
-            voxels = (to_voxels @ np.column_stack([points, np.ones(len(points))]).T)[:3].T
-            axis = int(np.ptp(voxels, axis=0).argmin())
-            height = float(voxels[:, axis].mean())
-            plane = round(height)
-            if np.ptp(voxels[:, axis]) > 0.1 or abs(height - plane) > 0.5:
-                raise StudyError(f"{path}: a contour of ROI {roi.ReferencedROINumber} is not in a plane of its image")
-            if not 0 <= plane < grid.shape[axis]:
-                raise StudyError(f"{path}: ROI {roi.ReferencedROINumber} reaches outside its image; another series?")
-            outline = np.delete(voxels, axis, axis=1)
-            here = mask[(slice(None),) * axis + (plane,)]
-            here ^= fill_polygon(outline, here.shape)
-    return masks
-
-
-def fill_polygon(outline: NDArray[np.float64], shape: tuple[int, ...]) -> NDArray[np.bool_]:
-    """Fill a closed polygon by the even-odd rule.
-
-    Args:
-        outline: (n, 2) vertices in pixels along the two axes; pixel centres are at whole numbers.
-        shape: of the mask.
-
-    Returns:
-        `shape`, true where the centre of the pixel lies inside.
-    """
-    mask = np.zeros(shape, dtype=bool)
-    first = max(int(np.ceil(outline[:, 0].min())), 0)
-    last = min(int(np.floor(outline[:, 0].max())), shape[0] - 1)
-    following = np.roll(outline, -1, axis=0)
-    columns = np.arange(shape[1])
-    for row in range(first, last + 1):
-        # An edge crosses the row if just one of its ends lies at or below: each vertex counts once.
-        crossing = (outline[:, 0] <= row) != (following[:, 0] <= row)
-        a, b = outline[crossing], following[crossing]
-        at = np.sort(a[:, 1] + (row - a[:, 0]) / (b[:, 0] - a[:, 0]) * (b[:, 1] - a[:, 1]))
-        mask[row] = np.searchsorted(at, columns) % 2 == 1
-    return mask
