@@ -30,7 +30,7 @@ WIDEST = 1.5
 
 
 def fill_contours(
-    path: Path, tags: Any, to_voxels: NDArray[np.float64], shape: tuple[int, ...]
+    path: Path, tags: Any, to_voxels: NDArray[np.floating[Any]], shape: tuple[int, ...]
 ) -> tuple[dict[int, Mask], list[str]]:
     """A mask for each ROI of an RTSTRUCT.
 
