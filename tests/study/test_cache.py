@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import errno
+import hashlib
+import json
 import logging
 import multiprocessing
 import os
@@ -10,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from PIL import Image
 from small_studies import SITES, save, segmentation
 
 from elsewhere.errors import RunError, StudyError
@@ -55,6 +58,27 @@ def test_a_case_is_decoded_once_whatever_the_grids_and_the_caches(study: Study, 
         again.resampled(case, MASKS, size=(12, 10))
     assert again.decodes == 0
     assert again.decodes_logged() == len(study.cases)
+
+
+def test_only_files_that_are_read_differently_have_another_address(tmp_path: Path, cache: Cache) -> None:
+    """Addresses recorded before masks with a palette were read by their colours: finished runs keep theirs."""
+    grey = one_case(tmp_path, np.arange(16, dtype=np.uint8).reshape(4, 4), np.eye(4, dtype=np.uint8) * 255)
+    described: dict[str, object] = {
+        "version": "1",
+        "images": [],
+        "label": None,
+        "maps": {},
+        "values": [(0, 0), (255, 1)],
+    }
+    described["images"] = [hashlib.sha256((tmp_path / "x.png").read_bytes()).hexdigest()]
+    described["label"] = hashlib.sha256((tmp_path / "x-mask.png").read_bytes()).hexdigest()
+    described["values"] = [(0, 0), (255, 1)]
+    before = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    assert cache.key(grey, MASKS) == before
+    Image.open(tmp_path / "x-mask.png").convert("P").save(tmp_path / "x-mask.png")
+    described["label"] = hashlib.sha256((tmp_path / "x-mask.png").read_bytes()).hexdigest()
+    before = hashlib.sha256(json.dumps(described).encode()).hexdigest()
+    assert Cache(tmp_path / "other").key(grey, MASKS) != before
 
 
 def _load_all(folder: Path, cases: tuple[Case, ...]) -> None:

@@ -136,6 +136,13 @@ def other_value_at_each_site(f: Folder) -> None:
         f.save(f"masks/{number:02d}.png", (texture(number) > 120).astype(np.uint8) * 255)
 
 
+def palettes_that_differ(f: Folder) -> None:
+    for number, colours in ((2, [0, 0, 0, 255, 0, 0]), (3, [0, 0, 0, 0, 255, 0])):
+        mask = Image.fromarray(np.eye(SIDE, dtype=np.uint8), mode="P")
+        mask.putpalette(colours)
+        mask.save(f.root / f"masks/{number:02d}.png")
+
+
 def with_nan(f: Folder) -> None:
     array = texture(3).astype(np.float32)
     array[5, 5] = np.nan
@@ -207,6 +214,13 @@ def wrong_config(f: Folder) -> None:
         (one_in_colour, "error", "channels", "row 5", "image is 3 channels, 13 others are 1 channel"),
         (undeclared_value, "error", "undeclared-value", "row 5", "label holds 7; study.yaml declares 0, 1"),
         (undeclared_class, "error", "undeclared-class", "row 5", "'unclear' is not a declared class"),
+        (
+            palettes_that_differ,
+            "error",
+            "palettes-differ",
+            "manifest.csv",
+            "value 1 is #00ff00, but #ff0000 in '02.png'",
+        ),
         (masks_that_are_photographs, "error", "label-values", "manifest.csv", "255 values other than 0"),
         (other_value_at_each_site, "warning", "label-values-differ", "manifest.csv", "'north' hold 255"),
         (with_nan, "error", "not-finite", "row 5", "holds 1 values that are NaN or Inf"),

@@ -19,6 +19,7 @@ from elsewhere.errors import StudyError
 from elsewhere.study.contours import fill_polygon
 from elsewhere.study.dicom import read_tags
 from elsewhere.study.reading import read_image, read_label, read_label_values
+from elsewhere.study.revision import revision
 
 ROWS, COLUMNS, SLICES = 10, 12, 5
 SPACING = (0.5, 0.8, 3.0)  # rows, columns, slices
@@ -219,6 +220,31 @@ def test_seg_lies_on_the_image_though_empty_slices_are_left_out(tmp_path: Path, 
     assert (alone.array > 0).sum() == (expected > 0).sum()
 
 
+@pytest.mark.parametrize("photometric", ["MONOCHROME2", "MONOCHROME1"])
+@pytest.mark.parametrize(("bits", "vr"), [(12, "US"), (16, "US"), (16, "OW")])
+def test_modality_lut_stands_in_the_place_of_slope_and_intercept(
+    tmp_path: Path, photometric: str, bits: int, vr: str
+) -> None:
+    """Stored 10 to 109 mean 3000 to 1020, falling: what a LUT says, and no slope."""
+    table = 3000 - 20 * np.arange(100)
+    stored = (VOXELS[0] % 100).astype(np.uint16)
+    data = slice_dataset(0, "1.2.3", "1.9.9", PhotometricInterpretation=photometric)
+    data.PixelData = stored.tobytes()
+    for name in ("RescaleSlope", "RescaleIntercept"):
+        if name in data:
+            delattr(data, name)
+    lut = Dataset()
+    lut.LUTDescriptor, lut.ModalityLUTType = [100, 10, bits], "US"  # the first entry is for 10: below it, the same
+    lut.LUTData = table.astype("<u2").tobytes() if vr == "OW" else [int(value) for value in table]
+    lut["LUTDescriptor"].VR, lut["LUTData"].VR = "US", vr
+    data.ModalityLUTSequence = [lut]
+    data.save_as(tmp_path / "lut.dcm")
+    meant = table[np.maximum(stored.astype(int) - 10, 0)]
+    found = read_image({"image": tmp_path / "lut.dcm"}).array[0]
+    assert np.array_equal(found, meant if photometric == "MONOCHROME2" else 2**bits - 1 - meant)
+    assert (revision(tmp_path / "lut.dcm", as_label=False), revision(tmp_path / "lut.dcm", as_label=True)) == (2, 1)
+
+
 def write_rtstruct(path: Path, contours: dict[int, list[np.ndarray]]) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = RTStructureSetStorage, generate_uid()
@@ -332,6 +358,8 @@ def test_a_structure_that_leaves_the_image_is_cut_and_said(tmp_path: Path) -> No
     assert (label.array > 0).any(axis=(0, 1)).all()
     assert label.notes == (f"2 of {SLICES + 2} contours of ROI 1 reach beyond the image and are cut there",)
     write_rtstruct(tmp_path / "inside.dcm", {1: [disc(2)]})
+    assert revision(tmp_path / "inside.dcm", as_label=True) == 2
+    assert revision(tmp_path / "ct", as_label=False) == 1
     assert read_label(tmp_path / "inside.dcm", image.geometry).notes == ()
 
 

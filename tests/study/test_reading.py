@@ -16,7 +16,16 @@ from PIL import Image
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry
-from elsewhere.study.reading import GridError, grid_difference, read_image, read_label, read_label_values, read_map
+from elsewhere.study.palette import disagreement
+from elsewhere.study.reading import (
+    GridError,
+    grid_difference,
+    read_colours,
+    read_image,
+    read_label,
+    read_label_values,
+    read_map,
+)
 
 GREY = np.arange(12, dtype=np.uint8).reshape(3, 4) * 20
 RGB = np.stack([GREY, GREY[::-1], GREY + 5], axis=-1)
@@ -70,14 +79,67 @@ def test_colours_are_channels_and_transparency_is_dropped(tmp_path: Path, suffix
         assert np.array_equal(read(path), np.moveaxis(RGB, -1, 0))
 
 
-def test_palette_is_colour_in_an_image_and_index_in_a_label(tmp_path: Path) -> None:
-    indices = np.array([[0, 1], [2, 1]], dtype=np.uint8)
+COLOURS = [(0, 0, 0), (255, 0, 0), (0, 255, 0)]
+
+
+def save_palette(path: Path, indices: np.ndarray, colours: list[tuple[int, int, int]]) -> None:
+    if path.suffix == ".tif":
+        table = np.zeros((3, 256), np.uint16)
+        table[:, : len(colours)] = np.array(colours).T * 257
+        tifffile.imwrite(path, indices, photometric="palette", colormap=table)
+        return
     image = Image.fromarray(indices, mode="P")
-    image.putpalette([0, 0, 0, 255, 0, 0, 0, 255, 0])
-    image.save(tmp_path / "p.png")
-    assert read(tmp_path / "p.png")[:, 0, 1].tolist() == [255, 0, 0]
-    assert np.array_equal(read_label(tmp_path / "p.png").array, indices)
-    assert read_label_values(tmp_path / "p.png") == {0, 1, 2}
+    image.putpalette([value for colour in colours for value in colour])
+    image.save(path)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tif"])
+def test_palette_is_colour_in_an_image_and_a_number_in_a_label(tmp_path: Path, suffix: str) -> None:
+    indices = np.array([[0, 1], [2, 1]], dtype=np.uint8)
+    path = tmp_path / f"p{suffix}"
+    save_palette(path, indices, COLOURS)
+    assert (read(path)[:, 0, 1] // 255 > 0).tolist() == [True, False, False]
+    assert np.array_equal(read_label(path).array, indices)
+    assert read_label_values(path) == {0, 1, 2}
+    assert read_colours(path) == dict(enumerate(COLOURS))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".gif", ".bmp", ".tif"])
+def test_a_grey_palette_means_its_grey_values(tmp_path: Path, suffix: str) -> None:
+    """A program that stores white as number 0 turns nothing round."""
+    indices = np.array([[0, 1, 1], [1, 1, 0]], dtype=np.uint8)
+    path = tmp_path / f"p{suffix}"
+    save_palette(path, indices, [(255, 255, 255), (0, 0, 0)])
+    label = read_label(path).array
+    assert np.array_equal(label > 0, indices == 0)
+    assert set(np.unique(label)) <= {0, 1, 255, 65535}
+    assert read_colours(path) == {}
+
+
+@pytest.mark.parametrize("second", [[0, 1], [0, 1, 2], [0, 2]])
+def test_one_palette_for_all_masks(tmp_path: Path, second: list[int]) -> None:
+    save_palette(tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8), COLOURS)
+    save_palette(tmp_path / "b.png", np.array([second], np.uint8), COLOURS)
+    assert disagreement((name, read_colours(tmp_path / name)) for name in ("a.png", "b.png")) is None
+
+
+def test_palettes_that_differ(tmp_path: Path) -> None:
+    save_palette(tmp_path / "a.png", np.array([[0, 1, 2]], np.uint8), COLOURS)
+    save_palette(tmp_path / "b.png", np.array([[0, 1]], np.uint8), [COLOURS[0], COLOURS[2]])
+    found = disagreement((name, read_colours(tmp_path / name)) for name in ("a.png", "b.png"))
+    assert found == ("b.png", "palettes differ: value 1 is #00ff00, but #ff0000 in a.png")
+    swapped = {0: COLOURS[0], 3: COLOURS[1]}
+    found = disagreement([("a.png", read_colours(tmp_path / "a.png")), ("c.png", swapped)])
+    assert found == ("c.png", "palettes differ: #ff0000 is value 3, but 1 in a.png")
+
+
+@pytest.mark.parametrize("bits", [1, 8])
+def test_tiff_that_stores_white_as_zero(tmp_path: Path, bits: int) -> None:
+    shown = np.zeros((8, 8), dtype=bool)
+    shown[2:4] = True  # white
+    stored = ~shown if bits == 1 else np.where(shown, 0, 255).astype(np.uint8)
+    tifffile.imwrite(tmp_path / "m.tif", stored, photometric="miniswhite")
+    assert np.array_equal(read_label(tmp_path / "m.tif").array > 0, shown)
 
 
 def test_grey_with_alpha_and_one_bit(tmp_path: Path) -> None:

@@ -23,6 +23,7 @@ from elsewhere.benchmark.given_names import Matched, listed, match
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case, Geometry
 from elsewhere.study.manifest import without_suffix
+from elsewhere.study.palette import PALETTE_REMEDY, disagreement
 from elsewhere.study.reading import (
     DICOMS,
     LOSSY,
@@ -30,6 +31,7 @@ from elsewhere.study.reading import (
     TIFFS,
     grid_difference,
     is_lossy,
+    read_colours,
     read_label,
     read_label_values,
 )
@@ -159,6 +161,8 @@ def _values(folder: Path, study: Study, matched: Matched) -> tuple[dict[int, int
     flat = all(path.name.lower().endswith((*PHOTOGRAPHS, *TIFFS)) for path in matched.files.values())
     if not flat and all(values == indices for values, _ in candidates):
         return indices, None
+    if differing := disagreement((str(path), read_colours(path)) for path in matched.files.values()):
+        raise StudyError(f"{differing[0]}: {differing[1]}; {PALETTE_REMEDY}")
     seen: dict[int, Path] = {}
     for path in matched.files.values():
         for value in read_label_values(path):

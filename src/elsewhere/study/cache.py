@@ -34,6 +34,7 @@ from elsewhere.study.folders import cache_folder
 from elsewhere.study.hashes import FileHashes
 from elsewhere.study.reading import backslash_hint
 from elsewhere.study.resample import resize, resize_label, target_geometry
+from elsewhere.study.revision import revision
 
 VERSION = "1"
 """Part of every key: raise it when decoding or resampling changes, and old entries are no longer used."""
@@ -91,13 +92,17 @@ class Cache:
         """Content address of a decoded case: changes with any byte of its files, or with how they are read."""
         try:
             masked = isinstance(case.label, Path)
-            described = {
+            described: dict[str, Any] = {
                 "version": VERSION,
                 "images": [self._hashes.of(path) for path in case.images.values()],
                 "label": self._hashes.of(case.label) if isinstance(case.label, Path) else None,
                 "maps": {name: self._hashes.of(path) for name, path in sorted(case.maps.items())},
                 "values": sorted(schema.label_values.items()) if masked else [],
             }
+            read = [revision(path, as_label=False) for path in (*case.images.values(), *case.maps.values())]
+            read += [revision(case.label, as_label=True)] if isinstance(case.label, Path) else []
+            if max(read) > 1:
+                described["read"] = read
         except FileNotFoundError as error:
             hint = backslash_hint(Path(error.filename))
             raise StudyError(f"{where(case)}: there is no file '{error.filename}'{hint}") from error

@@ -14,6 +14,7 @@ What is an error and what a warning (an error stops a benchmark):
     label-values               error     nothing is declared, and the masks' values cannot be classes
     label-values-differ        warning   nothing is declared, and two sites share no value but 0 (1 here, 255 there)
     lossy-label                error     nothing is declared, and a mask is a JPEG whose values are blurred
+    palettes-differ            error     a value of a mask is another colour than in the masks before it
     no-labels                  error     no row has a label
     no-foreground              warning   every mask holds the background only
     cut                        warning   contours of a structure reach beyond the image
@@ -52,6 +53,7 @@ from elsewhere.study.inference import (
     undeclared_names,
 )
 from elsewhere.study.manifest import Manifest, read_manifest
+from elsewhere.study.palette import PALETTE_REMEDY, disagreement
 from elsewhere.study.problem import Problem
 from elsewhere.study.reading import LOSSY, MOST_LOSSLESS, is_lossy
 from elsewhere.study.study import check_axes, check_roles, find_manifest
@@ -249,6 +251,13 @@ def _labels(
         except StudyError as error:
             return [Problem("error", "label-values", name, str(error).removeprefix(f"{name}: "))]
         return []
+    coloured = (
+        (f"'{case.label.name}' ({place})", found.colours)
+        for case, found, place in zip(manifest.cases, findings, where, strict=True)
+        if isinstance(case.label, Path)
+    )
+    if differing := disagreement(coloured):
+        return [Problem("error", "palettes-differ", name, f"label {differing[0]}: {differing[1]}; {PALETTE_REMEDY}")]
     if declared is not None:
         wanted = declared[1]
         listed = ", ".join(map(str, sorted(wanted)))

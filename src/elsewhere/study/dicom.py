@@ -35,7 +35,7 @@ _PIXEL_TAGS = [
 _PLACE_TAGS = [
     *("SOPClassUID", "SOPInstanceUID", "SeriesInstanceUID", "Modality", "ImagePositionPatient"),
     *("ImageOrientationPatient", "PixelSpacing", "ImagerPixelSpacing", "RescaleSlope", "RescaleIntercept"),
-    *("SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
+    *("ModalityLUTSequence", "SharedFunctionalGroupsSequence", "PerFrameFunctionalGroupsSequence"),
 ]
 _STRUCTURE_TAGS = [
     *("SegmentSequence", "SegmentationType", "MaximumFractionalValue"),
@@ -74,7 +74,8 @@ def decode_dicom(path: Path, series: str | None = None) -> tuple[NDArray[Any], G
     """Decode a DICOM file, or the image series of a folder.
 
     Slices are sorted by their position along the normal. Rescale slope and intercept are applied (integers stay
-    integers where they can), MONOCHROME1 is inverted within the range of the stored bits, colours become RGB.
+    integers where they can), or the modality LUT that stands in their place; MONOCHROME1 is inverted within the range
+    of the stored bits (of the LUT's), colours become RGB.
 
     Args:
         path: a file, or the folder of a series. Files of a folder that are not DICOM are passed over, and so are
@@ -136,17 +137,16 @@ def _planes(file: Path) -> list[Slice]:
     planes = []
     for frame, own in zip(pixels, per_frame, strict=True):
         groups = (own, *shared, tags)
-        rescaled = _rescale(
-            frame,
-            find(groups, "PixelValueTransformationSequence", "RescaleSlope"),
-            find(groups, "PixelValueTransformationSequence", "RescaleIntercept"),
+        slope, intercept = (
+            None if _modality_lut(tags) else find(groups, "PixelValueTransformationSequence", name)
+            for name in ("RescaleSlope", "RescaleIntercept")
         )
         spacing = find(groups, "PixelMeasuresSequence", "PixelSpacing") or tags.get("ImagerPixelSpacing")
         position = find(groups, "PlanePositionSequence", "ImagePositionPatient")
         orientation = find(groups, "PlaneOrientationSequence", "ImageOrientationPatient")
         planes.append(
             Slice(
-                rescaled,
+                _rescale(frame, slope, intercept),
                 np.array(position, dtype=np.float64) if position else None,
                 np.array(orientation, dtype=np.float64) if orientation else None,
                 (float(spacing[0]), float(spacing[1])) if spacing else None,
@@ -173,7 +173,7 @@ def find(groups: Sequence[Any], sequence: str, name: str) -> Any:
 
 
 def decode_pixels(file: Path, tags: Any) -> NDArray[Any]:
-    """(frames, C, rows, columns) as stored, but MONOCHROME1 inverted and colours in RGB.
+    """(frames, C, rows, columns) as stored, but a modality LUT applied, MONOCHROME1 inverted and colours in RGB.
 
     Raises:
         StudyError: there are no pixels, or no decoder for their transfer syntax.
@@ -187,6 +187,8 @@ def decode_pixels(file: Path, tags: Any) -> NDArray[Any]:
             stored: NDArray[Any] = pixel_array(tags)
             if photometric == "PALETTE COLOR":
                 stored = apply_color_lut(stored, tags)
+            elif lut := _modality_lut(tags):
+                stored = _through(lut[0], stored, signed=bool(int(tags.PixelRepresentation)))
     except Exception as error:
         syntax = tags.file_meta.TransferSyntaxUID.name
         raise StudyError(
@@ -198,9 +200,29 @@ def decode_pixels(file: Path, tags: Any) -> NDArray[Any]:
     array = stored.reshape(frames, int(tags.Rows), int(tags.Columns), 3 if colour else 1)
     array = np.ascontiguousarray(np.moveaxis(array, -1, 1))
     if photometric == "MONOCHROME1":
-        array = -1 - array if int(tags.PixelRepresentation) else (2 ** int(tags.BitsStored) - 1) - array
+        lut = _modality_lut(tags)
+        bits = int(lut[0].LUTDescriptor[2]) if lut else int(tags.BitsStored)
+        array = -1 - array if not lut and int(tags.PixelRepresentation) else (2**bits - 1) - array
         array = array.astype(stored.dtype)
     return array
+
+
+def _modality_lut(tags: Any) -> Any:
+    """The table from stored to meant values, as a sequence of one item; None where there is none."""
+    return tags.get("ModalityLUTSequence") or None
+
+
+def _through(lut: Any, stored: NDArray[Any], *, signed: bool) -> NDArray[np.uint16]:
+    """Values of the table for stored ones; those beyond its ends have its end values (DICOM PS3.3 C.11.1.1.1)."""
+    n, first, _ = map(int, lut.LUTDescriptor)
+    n = n or 2**16
+    if signed and first >= 2**15:
+        first -= 2**16
+    data = lut.LUTData
+    if isinstance(data, bytes):
+        data = np.frombuffer(data, np.uint8 if len(data) < 2 * n else np.dtype("<u2"))
+    table = np.asarray(data, np.uint16)[:n]
+    return table[np.clip(stored.astype(np.int64) - first, 0, len(table) - 1)]
 
 
 def _rescale(pixels: NDArray[Any], slope: Any, intercept: Any) -> NDArray[Any]:

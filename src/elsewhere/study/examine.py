@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -19,8 +19,9 @@ from elsewhere.errors import StudyError
 from elsewhere.study.case import Case, Geometry
 from elsewhere.study.grey import one_grey_channel
 from elsewhere.study.likeness import digest, fine_vector, fingerprint
+from elsewhere.study.palette import Colours
 from elsewhere.study.problem import Problem
-from elsewhere.study.reading import GridError, label_values, read_image, read_label, read_map, size
+from elsewhere.study.reading import GridError, label_values, read_colours, read_image, read_label, read_map, size
 
 MOST_VALUES = 256
 """Values of one mask that are reported to the parent; a mask with more is no label."""
@@ -44,6 +45,7 @@ class Findings:
     Attributes:
         digest, hash, thumbnail: of the image's pixels (`likeness`), as bytes; None for images without content.
         values: of the mask, at most `MOST_VALUES` of them.
+        colours: behind these values, where the mask's file has a palette (`palette.colours_of`).
     """
 
     index: int
@@ -54,6 +56,7 @@ class Findings:
     hash: bytes = b""
     thumbnail: bytes = b""
     values: tuple[int, ...] = ()
+    colours: Colours = field(default_factory=dict)
 
 
 def examine_rows(rows: list[Row]) -> list[Findings]:
@@ -86,6 +89,7 @@ def examine(row: Row) -> Findings:
     picture = attempt(partial(read_image, case.images), "image", next(iter(case.images.values())))
     reference: Geometry | None = picture.geometry if picture is not None else None
     values: tuple[int, ...] = ()
+    colours: Colours = {}
     if row.masks and isinstance(case.label, Path):
         path = case.label
         label = attempt(partial(read_label, path, reference), "label", path)
@@ -93,17 +97,18 @@ def examine(row: Row) -> Findings:
             values = tuple(sorted(label_values(label.array))[:MOST_VALUES])
             for note in label.notes:
                 add("warning", "cut", f"label '{_short(path, row.root)}': {note}")
+            colours = read_colours(path)
     for name, path in case.maps.items():
         found = attempt(partial(read_map, path, reference), f"map:{name}", path)
         if found is not None and not np.isfinite(found.array).all():
             add("error", "not-finite", f"map:{name} '{_short(path, row.root)}' holds NaN or Inf; wanted finite values")
     if picture is None:
-        return Findings(row.index, tuple(problems), values=values)
+        return Findings(row.index, tuple(problems), values=values, colours=colours)
     array = picture.array
     content = _content(row, array, add)
     n_channels = len(one_grey_channel(array, len(case.images)))
     if not content:
-        return Findings(row.index, tuple(problems), n_channels, array.ndim - 1, values=values)
+        return Findings(row.index, tuple(problems), n_channels, array.ndim - 1, values=values, colours=colours)
     code, thumbnail = fingerprint(array)
     return Findings(
         row.index,
@@ -114,6 +119,7 @@ def examine(row: Row) -> Findings:
         code.tobytes(),
         thumbnail.tobytes(),
         values,
+        colours,
     )
 
 

@@ -17,6 +17,7 @@ from elsewhere.files import write_text
 from elsewhere.study.case import Case
 from elsewhere.study.config import StudyConfig, did_you_mean
 from elsewhere.study.folders import cache_folder
+from elsewhere.study.palette import PALETTE_REMEDY, Colours, disagreement
 from elsewhere.study.problem import Problem
 
 # More values than this in masks that nobody declared is a grey image or a lossy one, not a label map (our choice).
@@ -143,18 +144,24 @@ def read_all_values(
     if known is not None:
         return known, []
     values: set[int] = set()
+    colours: list[tuple[str, Colours]] = []
     problems: list[Problem] = []
     with ThreadPoolExecutor(max_workers=min(8, os.cpu_count() or 1)) as pool:
         for start in range(0, len(paths), 256):  # in portions, so that a mistake or Ctrl-C does not wait for all
             portion = paths[start : start + 256]
             for path, found in zip(portion, pool.map(_values_or_error, portion), strict=True):
-                if isinstance(found, set):
-                    values |= found
+                if isinstance(found, tuple):
+                    values |= found[0]
+                    colours += [(str(path), found[1])] * bool(found[1])
                 else:
                     case = labelled[path]
                     problems.append(Problem("error", "unreadable", f"row {case.row}", f"label {found}"))
             if progress is not None:
                 progress(min(start + 256, len(paths)), len(paths))
+    if differing := disagreement(colours):
+        case = labelled[Path(differing[0])]
+        message = f"label {differing[0]}: {differing[1]}; {PALETTE_REMEDY}"
+        problems.append(Problem("error", "palettes-differ", f"row {case.row}", message))
     if not problems:
         text = "# Values of all masks of a study, as elsewhere found them.\n" + yaml.safe_dump(
             {"values": sorted(values), "masks": len(paths)}, sort_keys=False
@@ -187,14 +194,14 @@ def patients_at_several_sites(cases: Sequence[Case]) -> dict[str, tuple[str, ...
     return {patient: tuple(sorted(found)) for patient, found in sites.items() if len(found) > 1}
 
 
-def _values_or_error(path: Path) -> set[int] | str:
-    from elsewhere.study.reading import LOSSY, MOST_LOSSLESS, is_lossy, read_label_values
+def _values_or_error(path: Path) -> tuple[set[int], Colours] | str:
+    from elsewhere.study.reading import LOSSY, MOST_LOSSLESS, is_lossy, read_colours, read_label_values
 
     try:
         values = read_label_values(path)
         if is_lossy(path) and len(values) > MOST_LOSSLESS:
             return f"{path}: holds {len(values)} values; {LOSSY}, or declare 'classes' in study.yaml"
-        return values
+        return values, read_colours(path)
     except ElsewhereError as error:
         return str(error)
 

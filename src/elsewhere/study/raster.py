@@ -11,6 +11,7 @@ from PIL import Image, ImageOps
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry
+from elsewhere.study.palette import grey_values, numbers_and_palette
 
 PIXELS = 2**29
 """Most pixels of one photograph that are decoded; more is taken for a decompression bomb (our choice)."""
@@ -24,7 +25,8 @@ def decode_photograph(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geom
     The orientation tag (EXIF) of the file is applied, to images, labels and maps alike: what comes out is what a
     viewer shows. A mask drawn on the pixels as stored, beside an image with such a tag, will therefore not match; save
     the image once without the tag. Transparency is dropped; a palette is expanded to RGB (to one channel where all of
-    its colours are grey), but for a label the palette's indices are the values. 16 bits a channel are kept.
+    its colours are grey); of a label with colours the stored numbers are the values (see `palette`). 16 bits a channel
+    are kept.
 
     Raises:
         StudyError: the image has more than `PIXELS` pixels, or it is an animation.
@@ -51,15 +53,14 @@ def decode_photograph(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geom
 def _to_plain_mode(image: Image.Image, *, as_label: bool) -> Image.Image:
     """Bring Pillow's modes down to one grey channel (any depth) or RGB."""
     mode = image.mode
-    if mode == "P" and as_label:
-        return image
-    if mode == "PA" and as_label:
-        return image.getchannel(0)
+    if mode in ("P", "PA") and as_label:
+        numbers, palette = numbers_and_palette(image)
+        grey = grey_values(numbers, palette)
+        return Image.fromarray(numbers if grey is None else grey)
     if mode in ("P", "PA"):
         colour = image.convert("RGB")
         red, green, blue = (np.asarray(channel) for channel in colour.split())
-        grey = np.array_equal(red, green) and np.array_equal(green, blue)
-        return colour.getchannel(0) if grey else colour
+        return colour.getchannel(0) if np.array_equal(red, green) and np.array_equal(green, blue) else colour
     if mode in ("LA", "La"):
         return image.getchannel(0)
     if mode in ("1", "L", "RGB", "F") or mode.startswith("I"):
@@ -83,13 +84,13 @@ def _decode_deep_png(path: Path) -> NDArray[Any]:
     return np.ascontiguousarray(np.moveaxis(pixels[..., :channels], -1, 0))
 
 
-def decode_tiff(path: Path) -> tuple[NDArray[Any], Geometry]:
+def decode_tiff(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geometry]:
     """Decode the first series of a TIFF to (C, rows, columns), or (C, rows, columns, pages) for a stack.
 
     Pages of one size are a stack: a 3D image with its slices along the last axis, as in NIfTI. Samples (RGB) and the C
     axis of ImageJ and OME files are channels; a fourth sample is transparency and dropped. Spacing is taken from OME's
     physical sizes, from ImageJ's unit, or from a resolution in centimetres; dots per inch are a printer's business and
-    ignored (our choice).
+    ignored (our choice). Palettes are as in `decode_photograph`; where white is stored as 0, black becomes 0.
 
     Raises:
         StudyError: several time points, or more than `PIXELS` pixels.
@@ -104,7 +105,7 @@ def decode_tiff(path: Path) -> tuple[NDArray[Any], Geometry]:
             raise StudyError(f"{path}: {_by(series.shape)} values, more than are decoded; cut it in tiles")
         array: NDArray[Any] = series.asarray()
         photometric = int(page.photometric)
-        palette = page.colormap
+        palette, bits = page.colormap, int(page.bitspersample)
         spacing = _tiff_spacing(tiff, page)
     for position in reversed(range(len(axes))):  # axes of length one say nothing, but for rows and columns
         if array.shape[position] == 1 and axes[position] not in "YX":
@@ -122,9 +123,14 @@ def decode_tiff(path: Path) -> tuple[NDArray[Any], Geometry]:
     if channel == "S" and array.shape[0] in (2, 4):
         array = array[: array.shape[0] - 1]
     if photometric == 3 and palette is not None and array.shape[0] == 1:
-        array = np.asarray(palette)[:, array[0]]
-    if photometric == 0 and array.dtype.kind == "u":  # white is zero
-        array = np.iinfo(array.dtype).max - array
+        colours = np.asarray(palette)
+        grey = grey_values(array, colours.T) if as_label else None
+        if not as_label:
+            array = colours[:, array[0]]
+        elif grey is not None:
+            array = grey
+    if photometric == 0 and array.dtype.kind in "bu":  # white is zero
+        array = ~array if array.dtype == bool else np.asarray((2**bits - 1) - array, array.dtype)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     array = np.ascontiguousarray(array)

@@ -20,9 +20,11 @@ from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry, Picture
+from elsewhere.study.palette import Colours, colours_of
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm")
 TIFFS = (".tif", ".tiff")
+PALETTES = (".png", ".gif", ".bmp", ".webp")
 NIFTIS = (".nii", ".nii.gz")
 DICOMS = (".dcm", ".dicom", ".ima")
 
@@ -133,7 +135,7 @@ def read_label(path: Path, reference: Geometry | None = None) -> Picture:
     """Read a mask as the integers that are in the file.
 
     Args:
-        path: a mask in any format, a DICOM SEG or an RTSTRUCT. Of a palette image the indices are the values.
+        path: a mask in any format, a DICOM SEG or an RTSTRUCT. For images with a palette see `palette`.
         reference: where the image of the case lies. SEG and RTSTRUCT are put on this grid (an RTSTRUCT needs it); any
             other mask must lie on it already.
 
@@ -174,6 +176,17 @@ def read_label_values(path: Path, reference: Geometry | None = None) -> set[int]
         if declared is not None:
             return declared
     return label_values(read_label(path, reference).array)
+
+
+def read_colours(path: Path) -> Colours:
+    """The colours behind the values of a mask; empty where its file has no palette, or a grey one.
+
+    Raises:
+        StudyError: unreadable.
+    """
+    if not path.name.lower().endswith((*PALETTES, *TIFFS)):
+        return {}
+    return _guard(path, "an image", lambda: colours_of(path))
 
 
 def label_values(array: NDArray[Any]) -> set[int]:
@@ -259,7 +272,7 @@ def _decode(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geometry]:
     if kind == "tiff":
         from elsewhere.study.raster import decode_tiff
 
-        return _guard(path, "TIFF", lambda: decode_tiff(path))
+        return _guard(path, "TIFF", lambda: decode_tiff(path, as_label=as_label))
     if kind == "nifti":
         from elsewhere.study.nifti import decode_nifti
 
