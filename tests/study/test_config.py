@@ -100,3 +100,11 @@ def test_the_name_of_health_comes_first_so_that_the_positive_class_is_the_findin
     assert classes_of_names(cases("abnormal", "normal"), "x") == ("normal", "abnormal")
     assert classes_of_names(cases("tumour", "Healthy", "cyst"), "x") == ("Healthy", "cyst", "tumour")
     assert classes_of_names(cases("10", "9", "0"), "x") == ("0", "9", "10")
+    with pytest.raises(StudyError, match="has 'edema;effusion', which looks like several labels"):
+        classes_of_names(cases("edema", "edema;effusion", "effusion"), "x")
+    with pytest.raises(StudyError, match=r"'mass\|edema', which looks like several"):
+        classes_of_names(cases("edema", "mass|edema"), "x")
+    grades = [str(number) for number in range(10)]
+    assert len(classes_of_names(cases(*grades), "x")) == 10
+    with pytest.raises(StudyError, match="18 different numbers, 41 to 58, which look like a measurement"):
+        classes_of_names(cases(*[str(age) for age in range(41, 59)] * 4), "x")

@@ -8,13 +8,24 @@ from pathlib import Path
 from typing import Any
 
 import highdicom as hd
+import imagecodecs
 import numpy as np
 import pydicom
 import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.encaps import encapsulate
 from pydicom.sr.codedict import codes
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
+from pydicom.uid import (
+    CTImageStorage,
+    ExplicitVRLittleEndian,
+    JPEGExtended12Bit,
+    JPEGLossless,
+    JPEGLosslessSV1,
+    RTStructureSetStorage,
+    generate_uid,
+)
 
+from elsewhere.deploy.dicom_series import files_at, read_series, scan
 from elsewhere.errors import StudyError
 from elsewhere.study.contours import fill_polygon
 from elsewhere.study.dicom import read_tags
@@ -95,6 +106,47 @@ def test_affine_is_that_of_simpleitk(tmp_path: Path) -> None:
 def test_missing_slice_is_named_by_position(tmp_path: Path) -> None:
     with pytest.raises(StudyError, match=r"ct: 1 slice missing between 103\.00 and 109\.00 mm .* 3\.00 mm apart"):
         read_image({"image": write_series(tmp_path / "ct", skip=(2,))})
+
+
+@pytest.mark.parametrize("syntax", [JPEGLossless, JPEGLosslessSV1])
+@pytest.mark.parametrize("signed", [False, True])
+def test_lossless_jpeg_gives_the_very_pixels(tmp_path: Path, syntax: str, signed: bool) -> None:
+    stored = VOXELS[0].astype(np.int16) - (1000 if signed else 0)
+    data = slice_dataset(0, "1", "1.9", PixelRepresentation=int(signed), RescaleIntercept=0)
+    frame = imagecodecs.ljpeg_encode((stored & 0xFFF).astype(np.uint16), bitspersample=12)
+    data.file_meta.TransferSyntaxUID = syntax
+    data.PixelData = encapsulate([frame])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "one.dcm")
+    assert np.array_equal(read_image({"image": tmp_path / "one.dcm"}).array[0], stored)
+
+
+def test_jpeg_of_12_bits(tmp_path: Path) -> None:
+    ramp = np.tile(np.linspace(0, 4000, COLUMNS), (ROWS, 1)).astype(np.uint16)
+    data = slice_dataset(0, "1", "1.9", RescaleIntercept=0)
+    data.file_meta.TransferSyntaxUID = JPEGExtended12Bit
+    data.PixelData = encapsulate([imagecodecs.jpeg_encode(ramp, level=98, bitspersample=12)])
+    data["PixelData"].is_undefined_length = True
+    data.save_as(tmp_path / "one.dcm")
+    found = read_image({"image": tmp_path / "one.dcm"}).array[0]
+    assert found.astype(int) == pytest.approx(ramp.astype(int), abs=40), "lossy, within one percent of the range"
+
+
+def test_copies_of_an_instance_are_passed_over_by_study_and_predict(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct")
+    whole = read_image({"image": folder}).array
+    slice_dataset(3, "1.2.3", "1.9.9").save_as(folder / "s003 (1).dcm")
+    assert np.array_equal(read_image({"image": folder}).array, whole)
+    found = scan(files_at(folder))
+    assert (len(found.series), found.copies) == (1, 1)
+    assert np.array_equal(read_series(found.series[0], "series-0001").array, whole)
+
+
+def test_slices_that_were_all_given_one_uid_are_no_copies(tmp_path: Path) -> None:
+    folder = write_series(tmp_path / "ct", SOPInstanceUID="1.2.3.4")
+    assert read_image({"image": folder}).array.shape == (1, COLUMNS, ROWS, SLICES)
+    found = scan(files_at(folder))
+    assert (len(found.series[0].instances), found.copies) == (SLICES, 0)
 
 
 @pytest.mark.parametrize(

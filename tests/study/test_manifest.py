@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from elsewhere.errors import StudyError
 from elsewhere.study.manifest import parse_manifest, read_manifest
 from elsewhere.study.problem import Problem
+from elsewhere.study.suspicions import alike
 
 
 def write(folder: Path, text: str | bytes, name: str = "manifest.csv") -> Path:
@@ -148,6 +149,65 @@ def test_suspicious_sites_and_patients_are_warned_of(tmp_path: Path) -> None:
     _, problems = parse_manifest(write(tmp_path, "\n".join(["image,label,site,patient", *rows])))
     assert [problem.code for problem in problems] == ["similar-sites", "crowded-patient"]
     assert "patient 'Bacterial' has 30 of the 69 cases of site Paris" in problems[1].message
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ("7", "007", True),
+        ("7", "7.0", True),
+        ("7.50", "7.5", True),
+        ("0", "0.0", True),
+        ("-1", "-01", True),
+        ("P1", "p1", True),
+        ("St. Mary", "St.  Mary", True),
+        ("St. Mary", "St.\u00a0Mary", True),
+        ("M\u00fcnchen", "Mu\u0308nchen", True),
+        ("STRASSE", "straße", True),
+        ("7", "70", False),
+        ("7", "0.7", False),
+        ("1", "-1", False),
+        ("1.0.2", "1.2", False),
+        ("P1", "P01", False),
+        ("a b", "ab", False),
+        ("", "0", False),
+    ],
+)
+def test_spellings_that_are_alike(one: str, other: str, same: bool) -> None:
+    assert (alike(one) == alike(other)) is same
+
+
+@pytest.mark.parametrize(
+    ("values", "column", "code", "words"),
+    [
+        (["7", "7.0", "007", "8"], "patient", "similar-patients", "patients '007', '7' and '7.0' differ in spelling"),
+        (["0", "0.0", "1", "1.0"], "label", "similar-classes", "classes '0' and '0.0' differ in spelling only"),
+        (["malignant", "Malignant", "benign"], "label", "similar-classes", "write the class alike in every row"),
+        (["M\u00fcnchen", "Mu\u0308nchen"], "site", "similar-sites", r"Mu\u0308nchen"),
+        (["St. Mary", "St.  Mary"], "site", "similar-sites", "if they are one, write the site alike"),
+        (["yes", "no", "nan"], "label", "missing-label", "leave the cell empty"),
+        (["yes", "no", "NA"], "label", "missing-label", "label 'NA' is a class of its own"),
+    ],
+)
+def test_values_that_differ_in_spelling_only_are_warned_of(
+    tmp_path: Path, values: list[str], column: str, code: str, words: str
+) -> None:
+    rows = []
+    for i in range(12):
+        cells = {"image": f"{i}.png", "label": ("x", "y")[i % 2], "site": ("A", "B")[i % 2], "patient": f"q{i}"}
+        rows.append(",".join({**cells, column: values[i % len(values)]}.values()))
+    _, problems = parse_manifest(write(tmp_path, "\n".join(["image,label,site,patient", *rows])))
+    found = [problem for problem in problems if problem.code == code]
+    assert any(words in problem.message for problem in found), problems
+    assert {problem.severity for problem in found} == {"warning"}
+    assert {problem.code for problem in problems} <= {code}
+
+
+def test_many_groups_of_spellings_are_counted(tmp_path: Path) -> None:
+    rows = [f"{i}-{k}.png,{'xy'[k]},{'AB'[k]},{f'{i:03}' if k else i}" for i in range(30) for k in range(2)]
+    _, problems = parse_manifest(write(tmp_path, "\n".join(["image,label,site,patient", *rows])))
+    assert [problem.code for problem in problems] == ["similar-patients"] * 11
+    assert problems[-1].message.startswith("20 more groups of patients differ in spelling only, such as ")
 
 
 cells = st.text(st.characters(exclude_characters="\0", exclude_categories=("Cs",)), max_size=12)

@@ -9,9 +9,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from test_dicom import slice_dataset
 
 from elsewhere.errors import ElsewhereError, StudyError
 from elsewhere.study import new
+from elsewhere.study.check import check_study
 from elsewhere.study.new import new_study
 
 
@@ -52,6 +54,40 @@ def test_images_and_masks(sites: Path) -> None:
     assert study.by_id["Lyon/001"].patient == "Lyon-001"
     assert study.inferred == ("dims",)  # task and classes are written down
     assert "image,label,site,patient,map:fov" in (sites / "manifest.csv").read_text()
+
+
+@pytest.mark.parametrize("suffix", ["", ".IMA", ".dicom", ".DCM"])
+def test_dicom_by_any_name_and_each_file_a_patient(tmp_path: Path, suffix: str) -> None:
+    """Scanners count anew in each folder: neg/IM0000 and pos/IM0000 are two people."""
+    for site in ("A", "B"):
+        for label in ("neg", "pos"):
+            for number in range(2):
+                path = tmp_path / site / label / f"IM{number:04}{suffix}"
+                path.parent.mkdir(parents=True, exist_ok=True)
+                slice_dataset(number, f"1.2.{number}", "1.9", RescaleIntercept=0).save_as(path)
+    study = new_study(tmp_path, "folders", tmp_path)
+    assert sorted(case.patient for case in study.cases if case.site == "A") == [
+        "A-neg-IM0000", "A-neg-IM0001", "A-pos-IM0000", "A-pos-IM0001",
+    ]  # fmt: skip
+    assert len(study.cases) == 8
+    assert check_study(tmp_path, jobs=1).n_cases == 8
+    for name in ("manifest.csv", "study.yaml"):
+        (tmp_path / name).unlink()
+    (tmp_path / "A/neg/notes.txt").write_text("no image")
+    with pytest.raises(StudyError, match=r"notes\.txt: is not an image"):
+        new_study(tmp_path, "folders", tmp_path)
+
+
+def test_masks_that_are_nothing_lead_to_no_manifest_that_is_not_there(sites: Path) -> None:
+    for path in (sites / "Paris/masks").iterdir():
+        path.unlink()
+    for i in range(3):
+        Image.fromarray(np.full((8, 8), 0.5, np.float32)).save(sites / f"Paris/masks/{i:03}.tif")
+    with pytest.raises(StudyError) as caught:
+        new_study(sites, "folders", sites)
+    assert "row 0" not in str(caught.value)
+    assert "study check" not in str(caught.value)
+    assert "value 0.5 in a mask" in str(caught.value)
 
 
 def test_classes_as_folders_with_a_rule_for_patients(tmp_path: Path) -> None:

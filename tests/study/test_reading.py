@@ -173,6 +173,67 @@ def test_tiff_spacing_in_centimetres_but_not_dots_per_inch(tmp_path: Path) -> No
     assert read_image({"i": tmp_path / "inch.tif"}).geometry.spacing is None
 
 
+@pytest.mark.parametrize("off", [0.0, 1e-7, -1e-7, 2e-5, -9e-4])
+def test_float_labels_near_whole_numbers_are_these(tmp_path: Path, off: float) -> None:
+    mask = np.zeros((4, 4, 4), np.float32)
+    mask[1], mask[2] = 1 + off, 4 + off
+    picture = read_label(save_nifti(tmp_path / "m.nii", mask))
+    assert picture.array.dtype.kind == "i"
+    assert np.unique(picture.array).tolist() == [0, 1, 4]
+    assert bool(picture.notes) == bool((mask != np.rint(mask)).any())
+
+
+def test_float_labels_with_a_scaled_header(tmp_path: Path) -> None:
+    """int16 with a slope that makes 1 into 1.00002, as nibabel writes float arrays into an integer header."""
+    path = save_nifti(tmp_path / "m.nii", np.ones((3, 3, 3), np.int16))
+    content = bytearray(path.read_bytes())
+    content[112:116] = np.float32(1.00002).tobytes()  # scl_slope
+    path.write_bytes(bytes(content))
+    assert nib.load(path).get_fdata()[0, 0, 0] != 1
+    assert (read_label(path).array == 1).all()
+
+
+def test_values_between_whole_numbers_are_refused_with_their_digits(tmp_path: Path) -> None:
+    path = save_nifti(tmp_path / "m.nii", np.full((3, 3, 3), 3.9979, np.float32))
+    with pytest.raises(StudyError, match=r"value 3\.9979\d* in a mask \(27 such\); wanted whole numbers"):
+        read_label(path)
+
+
+def without_codes(path: Path) -> Path:
+    """A volume whose header does not say where it lies."""
+    image = nib.Nifti1Image(np.arange(60, dtype=np.int16).reshape(3, 4, 5), np.diag([1.0, 2.0, 3.0, 1.0]))
+    image.set_sform(np.diag([1.0, 2.0, 3.0, 1.0]), 0)
+    image.set_qform(np.diag([1.0, 2.0, 3.0, 1.0]), 0)
+    nib.save(image, path)
+    return path
+
+
+def test_a_place_that_no_header_says_is_compared_with_nothing(tmp_path: Path) -> None:
+    image = read_image({"image": without_codes(tmp_path / "image.nii")})
+    elsewhere = np.diag([-1.0, -2.0, 3.0, 1.0])
+    elsewhere[:3, 3] = 50
+    mask = save_nifti(tmp_path / "mask.nii", np.ones((3, 4, 5), np.uint8), elsewhere)
+    assert read_label(mask, image.geometry).array.shape == (3, 4, 5)
+    placed = read_image({"image": save_nifti(tmp_path / "placed.nii", np.ones((3, 4, 5), np.int16))})
+    with pytest.raises(GridError, match="has an affine that lies up to"):
+        read_label(mask, placed.geometry)
+    finer = save_nifti(tmp_path / "finer.nii", np.ones((3, 4, 5), np.uint8), np.eye(4))
+    with pytest.raises(GridError, match="has spacing"):
+        read_label(finer, image.geometry)
+
+
+def test_a_sform_of_zeros_gives_way_to_the_qform(tmp_path: Path) -> None:
+    good = np.diag([1.0, 2.0, 3.0, 1.0])
+    path = save_nifti(tmp_path / "zero.nii", np.ones((3, 4, 5), np.int16), good)
+    content = bytearray(path.read_bytes())
+    content[252:256] = np.array([1, 1], np.int16).tobytes()  # qform_code, sform_code
+    content[280:328] = bytes(48)  # srow_x, srow_y, srow_z
+    path.write_bytes(bytes(content))
+    geometry = read_image({"image": path}).geometry
+    assert geometry.affine == pytest.approx(good)
+    assert not geometry.unplaced
+
+
 def test_nifti_keeps_type_spacing_and_affine(tmp_path: Path) -> None:
     array = np.arange(24, dtype=np.int16).reshape(2, 3, 4) - 7
     affine = np.array([[0, -2.0, 0, 5], [1.5, 0, 0, -3], [0, 0, 4, 1], [0, 0, 0, 1]])

@@ -20,7 +20,6 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from elsewhere.deploy.folder import sha256
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Picture
 from elsewhere.study.reading import split_selection
@@ -99,20 +98,20 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
         files: in an order that is the same whenever they are the same.
         singly: each file is an image of its own (for models of 2D images).
     """
-    from elsewhere.study.dicom import read_tags
+    from elsewhere.study.dicom import instance_key, read_tags
 
     found: dict[tuple[str, str], list[Instance]] = {}
-    seen: set[str] = set()
+    seen: set[tuple[str, str]] = set()
     unreadable: list[tuple[Path, str]] = []
     others = copies = 0
     for path in files:
         try:
             with silenced():
                 tags = read_tags(path, pixels=False)
-                uid, series = str(tags.get("SOPInstanceUID", "")), str(tags.get("SeriesInstanceUID", ""))
+                series = str(tags.get("SeriesInstanceUID", ""))
                 image = _is_image(tags)
                 frames = int(tags.get("NumberOfFrames") or 1)
-                uid = uid or f"sha256 {sha256(path)}"  # anonymisers take UIDs away: sizes alone tell nobody apart
+                key = instance_key(path, tags)
         except Exception:  # StudyError, or whatever pydicom raises on a corrupt header, perhaps quoting it
             image = None
         if image is None:
@@ -121,18 +120,19 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
         if not image:
             others += 1
             continue
-        if uid in seen:
+        if key in seen:
             copies += 1
             continue
-        seen.add(uid)
+        seen.add(key)
+        uid = key[0]
         alone = frames > 1 or singly
         # Without a SeriesInstanceUID, what lies in one folder belongs together.
-        key = series or f"folder {path.parent}"
+        together = series or f"folder {path.parent}"
         part = uid if alone else ""
-        found.setdefault((key, part), []).append(Instance(path, uid, frames, path.stat().st_size))
+        found.setdefault((together, part), []).append(Instance(path, uid, frames, path.stat().st_size))
     images = [
-        Series("" if key.startswith("folder ") else key, tuple(instances), part)
-        for (key, part), instances in found.items()
+        Series("" if together.startswith("folder ") else together, tuple(instances), part)
+        for (together, part), instances in found.items()
     ]
     return Scan(tuple(images), tuple(unreadable), others, copies)
 

@@ -38,11 +38,15 @@ class Case:
 
 @dataclass(frozen=True)
 class Geometry:
-    """Where an array lies: spatial `shape`, `spacing` in mm (None: pixels), `affine` 4x4 to RAS+ mm (3D only)."""
+    """Where an array lies: spatial `shape`, `spacing` in mm (None: pixels), `affine` 4x4 to RAS+ mm (3D only).
+
+    `unplaced`: the file does not say where it lies, and `affine` is a guess that is compared with nothing.
+    """
 
     shape: tuple[int, ...]
     spacing: tuple[float, ...] | None = None
     affine: NDArray[np.float64] | None = None
+    unplaced: bool = field(default=False, compare=False)
 
 
 @dataclass(frozen=True)

@@ -17,7 +17,7 @@ What is an error and what a warning (an error stops a benchmark):
     palettes-differ            error     a value of a mask is another colour than in the masks before it
     no-labels                  error     no row has a label
     no-foreground              warning   every mask holds the background only
-    cut                        warning   contours of a structure reach beyond the image
+    adjusted                   warning   a mask's values were rounded, or contours reach beyond the image and were cut
     not-finite                 error     NaN or Inf
     empty-image                error     all pixels are equal
     empty-channel              warning   all pixels of one channel of several are equal

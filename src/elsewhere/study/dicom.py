@@ -7,6 +7,7 @@ so that a mask drawn on the series in 3D Slicer or ITK-SNAP lies on the same gri
 
 from __future__ import annotations
 
+import hashlib
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,8 +17,10 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.encaps import generate_frames
 from pydicom.errors import InvalidDicomError
 from pydicom.pixels import apply_color_lut, pixel_array
+from pydicom.uid import JPEGExtended12Bit, JPEGLossless, JPEGLosslessSV1
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry
@@ -79,7 +82,7 @@ def decode_dicom(path: Path, series: str | None = None) -> tuple[NDArray[Any], G
 
     Args:
         path: a file, or the folder of a series. Files of a folder that are not DICOM are passed over, and so are
-            objects that are not images (SEG, RTSTRUCT, SR, ...).
+            objects that are not images (SEG, RTSTRUCT, SR, ...) and copies of an instance.
         series: SeriesInstanceUID, where the folder holds several image series.
 
     Raises:
@@ -105,6 +108,7 @@ def decode_files(files: Sequence[Path], path: Path) -> tuple[NDArray[Any], Geome
 def _series_files(folder: Path, series: str | None) -> list[Path]:
     """List the files of the one image series of `folder`, or of the one that is named."""
     found: dict[str, list[Path]] = {}
+    seen: set[tuple[str, str]] = set()
     for file in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         try:
             tags = read_tags(file, pixels=False)
@@ -113,6 +117,9 @@ def _series_files(folder: Path, series: str | None) -> list[Path]:
                 raise
             continue
         if "Rows" in tags and tags.get("Modality") not in NOT_IMAGES:
+            if (key := instance_key(file, tags)) in seen:
+                continue  # a copy
+            seen.add(key)
             found.setdefault(str(tags.get("SeriesInstanceUID", "without a SeriesInstanceUID")), []).append(file)
     if not found:
         raise StudyError(f"{folder}: no DICOM image in this folder; wanted the slices of one series")
@@ -122,6 +129,18 @@ def _series_files(folder: Path, series: str | None) -> list[Path]:
     if series is None and len(found) > 1:
         raise StudyError(f"{folder}: {len(found)} series: {names}; name one as '{folder.name}#SERIES'")
     return found[series] if series is not None else next(iter(found.values()))
+
+
+def instance_key(file: Path, tags: Any) -> tuple[str, str]:
+    """The same for copies of an instance: its SOPInstanceUID (a hash of the file where it has none), and its position.
+
+    The position is part of it, because anonymisers give all slices of a series one UID.
+    """
+    uid = str(tags.get("SOPInstanceUID", ""))
+    if not uid:
+        with file.open("rb") as opened:
+            uid = f"sha256 {hashlib.file_digest(opened, 'sha256').hexdigest()}"
+    return uid, str(tags.get("ImagePositionPatient", ""))
 
 
 def _planes(file: Path) -> list[Slice]:
@@ -184,7 +203,7 @@ def decode_pixels(file: Path, tags: Any) -> NDArray[Any]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            stored: NDArray[Any] = pixel_array(tags)
+            stored: NDArray[Any] = _jpeg_frames(tags) if _of_grey_jpeg(tags) else pixel_array(tags)
             if photometric == "PALETTE COLOR":
                 stored = apply_color_lut(stored, tags)
             elif lut := _modality_lut(tags):
@@ -205,6 +224,28 @@ def decode_pixels(file: Path, tags: Any) -> NDArray[Any]:
         array = -1 - array if not lut and int(tags.PixelRepresentation) else (2**bits - 1) - array
         array = array.astype(stored.dtype)
     return array
+
+
+def _of_grey_jpeg(tags: Any) -> bool:
+    """One sample a pixel, in a syntax that pydicom leaves to plugins that are not installed."""
+    syntax = tags.file_meta.TransferSyntaxUID
+    deep = syntax == JPEGExtended12Bit and int(tags.BitsStored) > 8
+    return int(tags.get("SamplesPerPixel", 1)) == 1 and (deep or syntax in (JPEGLossless, JPEGLosslessSV1))
+
+
+def _jpeg_frames(tags: Any) -> NDArray[Any]:
+    """(frames, rows, columns) of one sample a pixel, by imagecodecs, which needs no further plugin."""
+    import imagecodecs
+
+    decode = (
+        imagecodecs.jpeg_decode if tags.file_meta.TransferSyntaxUID == JPEGExtended12Bit else imagecodecs.ljpeg_decode
+    )
+    frames = generate_frames(tags.PixelData, number_of_frames=int(tags.get("NumberOfFrames") or 1))
+    stored = np.stack([np.asarray(decode(frame)) for frame in frames])
+    if int(tags.PixelRepresentation):  # two's complement in the stored bits
+        free = 8 * stored.dtype.itemsize - int(tags.BitsStored)
+        stored = (stored << free).view(f"i{stored.dtype.itemsize}") >> free
+    return stored
 
 
 def _modality_lut(tags: Any) -> Any:

@@ -96,7 +96,7 @@ def examine(row: Row) -> Findings:
         if label is not None:
             values = tuple(sorted(label_values(label.array))[:MOST_VALUES])
             for note in label.notes:
-                add("warning", "cut", f"label '{_short(path, row.root)}': {note}")
+                add("warning", "adjusted", f"label '{_short(path, row.root)}': {note}")
             colours = read_colours(path)
     for name, path in case.maps.items():
         found = attempt(partial(read_map, path, reference), f"map:{name}", path)

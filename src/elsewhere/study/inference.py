@@ -23,6 +23,8 @@ from elsewhere.study.problem import Problem
 # More values than this in masks that nobody declared is a grey image or a lossy one, not a label map (our choice).
 HEALTHY = ("normal", "healthy", "negative", "control", "benign", "none", "no", "absent", "background")
 MOST_INFERRED_VALUES = 200
+MOST_NUMBERS = 10
+"""More different numbers than this, as labels that nobody declared, are a measurement (our choice)."""
 _FLAT_SUFFIXES = (".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp")
 
 
@@ -73,13 +75,25 @@ def classes_of_names(cases: Sequence[Case], where: str) -> tuple[str, ...]:
     The second of two classes is the positive one of F1, average precision and Brier score: it shall be the finding.
 
     Raises:
-        StudyError: there is only one class, or nearly every case has its own.
+        StudyError: there is only one class, a cell holds several, labels are a measurement, or nearly every case has a
+            class of its own.
     """
     counts = Counter(case.label for case in cases if isinstance(case.label, str))
     names = sorted(counts, key=_order)
     if len(names) < 2:
         found = f"only the class '{names[0]}'" if names else "no label"
         raise StudyError(f"{where}: column 'label' has {found}; declare 'classes' in study.yaml if there are others")
+    several = next((name for name in names if any(mark in name for mark in ";|")), None)
+    if several is not None:
+        raise StudyError(
+            f"{where}: column 'label' has '{several}', which looks like several labels; a case has one class here "
+            "(declare 'classes' in study.yaml if this is one)"
+        )
+    if len(names) > MOST_NUMBERS and all(map(_is_number, names)):
+        raise StudyError(
+            f"{where}: column 'label' has {len(names)} different numbers, {names[0]} to {names[-1]}, which look like a "
+            "measurement; wanted classes (declare 'classes' in study.yaml if these are)"
+        )
     if len(names) > 20 and 2 * len(names) > counts.total():
         raise StudyError(
             f"{where}: column 'label' has {len(names)} different values in {counts.total()} rows, such as "

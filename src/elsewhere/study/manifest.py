@@ -14,7 +14,7 @@ from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
 from elsewhere.study.config import did_you_mean
 from elsewhere.study.problem import Problem
-from elsewhere.study.suspicions import crowded_patients, similar_sites
+from elsewhere.study.suspicions import crowded_patients, similar_spellings
 
 MANIFEST_NAME = "manifest.csv"
 
@@ -109,7 +109,7 @@ def read_manifest(
     if columns.patient is None:
         message = "has no column 'patient': each case is taken as a patient of its own; add it if patients repeat"
         problems.append(Problem("warning", "no-patient-column", path.name, message))
-    problems += [*similar_sites(path.name, cases), *crowded_patients(path.name, cases)]
+    problems += [*similar_spellings(path.name, cases), *crowded_patients(path.name, cases)]
     problems.sort(key=lambda problem: problem.severity)  # errors first, otherwise in the order of the file
     return Manifest(
         path,
@@ -131,7 +131,7 @@ def task_of_labels(labels: Sequence[str], root: str) -> str | None:
     sample = [label.rpartition("#")[0] or label for label in given[:: max(1, len(given) // 100)]]
     if any(os.path.exists(os.path.join(root, label)) for label in sample):
         return "segmentation"
-    like_files = sum(label.lower().endswith(SUFFIXES) for label in sample)
+    like_files = sum(label.lower().endswith((*SUFFIXES, ".ima", ".dicom")) for label in sample)
     return "segmentation" if 2 * like_files > len(sample) else "classification"
 
 

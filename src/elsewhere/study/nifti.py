@@ -49,9 +49,10 @@ def decode_nifti(path: Path, selection: str | None = None) -> tuple[NDArray[Any]
         raise StudyError(f"{path}: shape {'x'.join(map(str, array.shape))}; wanted three axes, or three and channels")
     array = np.moveaxis(array.reshape(*array.shape[:3], extra[0] if extra else 1), -1, 0)
     unit = _UNITS_MM[file.header.get_xyzt_units()[0]] if hasattr(file.header, "get_xyzt_units") else 1.0
-    affine = np.diag([unit, unit, unit, 1.0]) @ np.asarray(file.affine, dtype=np.float64)
+    matrix, placed = _affine(file)
+    affine = np.diag([unit, unit, unit, 1.0]) @ matrix
     spacing = tuple(float(s) for s in np.sqrt((affine[:3, :3] ** 2).sum(axis=0)))
-    if not np.isfinite(affine).all() or abs(np.linalg.det(affine[:3, :3])) <= 1e-6 * np.prod(spacing):
+    if not _spans(affine):
         raise StudyError(
             f"{path}: the affine is not invertible; wanted voxel axes that span the space (sform or qform)"
         )
@@ -59,7 +60,26 @@ def decode_nifti(path: Path, selection: str | None = None) -> tuple[NDArray[Any]
         flat = np.ascontiguousarray(array[..., 0].transpose(0, 2, 1))
         return flat, Geometry(flat.shape[1:], (spacing[1], spacing[0]))
     array = np.ascontiguousarray(array)
-    return array, Geometry(array.shape[1:], spacing, affine)
+    return array, Geometry(array.shape[1:], spacing, affine, unplaced=not placed)
+
+
+def _affine(file: Any) -> tuple[NDArray[np.float64], bool]:
+    """The affine to RAS+, and whether the file says it: with sform_code and qform_code 0 nibabel makes one up.
+
+    A sform that spans no space gives way to a qform that does, as in ITK.
+    """
+    header = file.header
+    if not hasattr(header, "get_sform"):
+        return np.asarray(file.affine, dtype=np.float64), True
+    sform, qform = header.get_sform(coded=True)[0], header.get_qform(coded=True)[0]
+    if sform is not None and qform is not None and not _spans(sform):
+        return np.asarray(qform, dtype=np.float64), True
+    return np.asarray(file.affine, dtype=np.float64), sform is not None or qform is not None
+
+
+def _spans(affine: NDArray[np.floating[Any]]) -> bool:
+    spacing = np.sqrt((affine[:3, :3] ** 2).sum(axis=0))
+    return bool(np.isfinite(affine).all() and abs(np.linalg.det(affine[:3, :3])) > 1e-6 * np.prod(spacing))
 
 
 def _channel(path: Path, file: Any, selection: str) -> Any:

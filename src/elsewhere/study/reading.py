@@ -28,6 +28,9 @@ PALETTES = (".png", ".gif", ".bmp", ".webp")
 NIFTIS = (".nii", ".nii.gz")
 DICOMS = (".dcm", ".dicom", ".ima")
 
+NEARLY_WHOLE = 1e-3
+"""A mask's value this near a whole number is that number: headers that scale, and float files, miss it (our choice)."""
+
 MOST_LOSSLESS = 16
 """A JPEG mask with more values than this has been blurred by its compression (our choice)."""
 LOSSY = "JPEG compression blurs the values of a mask; save masks as PNG"
@@ -78,6 +81,15 @@ def file_format(path: Path) -> str:
     if name.endswith(PHOTOGRAPHS):
         return "photograph"
     raise StudyError(f"{path}: unknown format; wanted PNG, JPEG, TIFF, NIfTI (.nii, .nii.gz) or DICOM")
+
+
+def has_preamble(path: Path) -> bool:
+    """Tell a DICOM file, whatever its name: "DICM" stands at byte 128."""
+    try:
+        with path.open("rb") as file:
+            return file.read(132)[128:] == b"DICM"
+    except OSError:
+        return False
 
 
 def backslash_hint(path: Path) -> str:
@@ -149,7 +161,8 @@ def read_label(path: Path, reference: Geometry | None = None) -> Picture:
     picture = _structures(path, reference)
     if picture is None:
         array, geometry = _decode(path, as_label=True)
-        picture = Picture(_whole_numbers(path, _one_channel(path, array, "a mask")), geometry)
+        values, notes = _whole_numbers(path, _one_channel(path, array, "a mask"))
+        picture = Picture(values, geometry, notes)
     _require_grid(path, "label", picture.geometry, reference)
     return picture
 
@@ -206,7 +219,7 @@ def grid_difference(one: Geometry, other: Geometry) -> tuple[str, str] | None:
         return f"is {size(one.shape)}", f"is {size(other.shape)}"
     if one.spacing is not None and other.spacing is not None and not np.allclose(one.spacing, other.spacing, rtol=1e-2):
         return f"has spacing {_numbers(one.spacing)} mm", f"has {_numbers(other.spacing)} mm"
-    if one.affine is not None and other.affine is not None:
+    if one.affine is not None and other.affine is not None and not (one.unplaced or other.unplaced):
         corners = np.array(np.meshgrid(*[(0, n - 1) for n in one.shape], [1])).reshape(4, -1)
         moved = float(np.linalg.norm((one.affine - other.affine) @ corners, axis=0).max())
         if moved > 0.1 * min(one.spacing or (1.0,)):
@@ -242,15 +255,20 @@ def _one_channel(path: Path, array: NDArray[Any], what: str) -> NDArray[Any]:
     return channel
 
 
-def _whole_numbers(path: Path, array: NDArray[Any]) -> NDArray[Any]:
+def _whole_numbers(path: Path, array: NDArray[Any]) -> tuple[NDArray[Any], tuple[str, ...]]:
+    """The integers that an array means, and a note where it was not quite these."""
     if array.dtype.kind in "iu":
-        return array
-    wrong = array[~(array == np.rint(array))]  # NaN differs from itself
+        return array, ()
+    whole = np.rint(array)
+    off = np.abs(array - whole)
+    wrong = array[~(off <= NEARLY_WHOLE)]  # NaN is near nothing
     if wrong.size:
-        raise StudyError(f"{path}: value {wrong.flat[0]:.6g} in a mask ({wrong.size} such); wanted whole numbers")
-    if np.abs(array).max(initial=0) > 2**31 - 1:
-        raise StudyError(f"{path}: value {array.flat[np.abs(array).argmax()]:.6g} in a mask; wanted class values")
-    return array.astype(np.int32)
+        raise StudyError(f"{path}: value {wrong.flat[0]:.9g} in a mask ({wrong.size} such); wanted whole numbers")
+    if np.abs(whole).max(initial=0) > 2**31 - 1:
+        raise StudyError(f"{path}: value {whole.flat[np.abs(whole).argmax()]:.6g} in a mask; wanted class values")
+    most = float(off.max(initial=0))
+    notes = (f"values are up to {most:.1g} off whole numbers, and were rounded",) if most else ()
+    return whole.astype(np.int32), notes
 
 
 def _structures(path: Path, reference: Geometry | None) -> Picture | None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
 from elsewhere.study.config import did_you_mean
 from elsewhere.study.manifest import SUFFIXES, read_rows, task_of_labels, without_suffix
+from elsewhere.study.reading import DICOMS, has_preamble
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")
@@ -154,16 +156,12 @@ def from_folders(source: Path, *, patient_rule: str | None) -> Source:
             )
         else:
             kinds.setdefault("a folder per class", site.name)
-            found = [
-                Case(f"{site.name}/{folder.name}/{stem}", {"image": path}, folder.name, site.name, stem)
-                for folder in inner.values()
-                for stem, path in _files(folder).items()
-            ]
+            found = _by_class(site.name, list(inner.values()))
         if not found:
             raise StudyError(f"{site}: holds no images; remove the folder or fill it")
         for case in found:
             stem = case.id.rpartition("/")[2]
-            patient = stem
+            patient = case.patient
             if patient_rule is not None:
                 patient = found_by_rule(find_patient(stem), patient_rule, f"{site}: '{stem}'", "patient")
             # Numbers start anew at each site: `001` here and there are two people.
@@ -259,13 +257,23 @@ def _files(folder: Path) -> dict[str, Path]:
     for path in sorted(folder.iterdir()):
         if path.name.startswith(".") or path.name.lower() in _IGNORED:
             continue
-        if not path.is_dir() and not path.name.lower().endswith(SUFFIXES):
+        if not path.is_dir() and not path.name.lower().endswith((*SUFFIXES, *DICOMS)) and not has_preamble(path):
             raise StudyError(f"{path}: is not an image; move it out of the folder")
-        stem = without_suffix(path.name)
+        stem = path.stem if path.name.lower().endswith(DICOMS) else without_suffix(path.name)
         if stem in found:
             raise StudyError(f"{path}: '{found[stem].name}' has the same name; rename or remove one")
         found[stem] = path
     return found
+
+
+def _by_class(site: str, folders: Sequence[Path]) -> list[Case]:
+    """Cases of a folder per class. Files of one name in two of them are two patients: scanners count anew."""
+    files = [(folder.name, stem, path) for folder in folders for stem, path in _files(folder).items()]
+    times = Counter(stem for _, stem, _ in files)
+    return [
+        Case(f"{site}/{name}/{stem}", {"image": path}, name, site, stem if times[stem] == 1 else f"{name}-{stem}")
+        for name, stem, path in files
+    ]
 
 
 def _paired(site: str, images: Path, masks: Path, others: Sequence[Path]) -> list[Case]:

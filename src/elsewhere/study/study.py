@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 
@@ -256,11 +256,10 @@ def _complete(
         else:
             values, unreadable = read_all_values(cases, content, cache, progress)
             problems = [
-                Problem(problem.severity, problem.code, f"{where} {problem.where}", problem.message)
-                for problem in unreadable
+                replace(problem, where=f"{where} {problem.where}" if manifest else where) for problem in unreadable
             ]
             if not values:
-                _raise_first(problems, root)
+                _raise_first(problems, root if manifest else None)
             classes, label_values = classes_of_values(values, where)
     study = Study(name, root, manifest, task, dims, channels, classes, label_values, cases, config, tuple(inferred))
     check_roles(config, study.sites)

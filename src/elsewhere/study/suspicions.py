@@ -2,26 +2,75 @@
 
 from __future__ import annotations
 
+import re
 import statistics
-from collections import Counter
+import unicodedata
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 
 from elsewhere.study.case import Case
 from elsewhere.study.problem import Problem
 
+SHOWN = 10
+"""Groups of spellings that are warned of one by one; more of them are counted."""
 
-def similar_sites(name: str, cases: Sequence[Case]) -> list[Problem]:
-    """`Paris` and `paris` are two sites, which is seldom meant."""
-    spellings: dict[str, str] = {}
+MISSING = ("nan", "na", "n/a", "#n/a", "<na>", "null", "nil")
+"""Labels that programs write for a cell without a value."""
+
+LONGEST_NUMBER = 40
+
+_NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?", re.ASCII)
+
+
+def alike(text: str) -> str:
+    """The same for spellings that are seldom meant to differ.
+
+    Those of one number (7, 7.0, 007), and text in other case, with other blanks (several, or no-break spaces), or in
+    another Unicode form of the same letters (NFKC).
+    """
+    plain = " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split()).casefold()
+    number = _NUMBER.fullmatch(plain) if len(plain) < LONGEST_NUMBER and plain[-1:].isdigit() else None
+    if number is None:
+        return plain
+    sign, whole, fraction = number.groups()
+    return f"{sign.strip('+')}{whole}" + (f".{fraction}" if fraction else "")
+
+
+def similar_spellings(name: str, cases: Sequence[Case]) -> list[Problem]:
+    """`Paris` and `paris` are two sites, `7` and `007` two patients, `1` and `1.0` two classes: seldom meant."""
+    labels = {case.label for case in cases if isinstance(case.label, str)}
     found = []
-    for site in sorted({case.site for case in cases}):
-        other = spellings.setdefault(site.casefold(), site)
-        if other != site:
-            message = (
-                f"sites '{other}' and '{site}' differ in upper and lower case only; if they are one, spell it alike"
-            )
-            found.append(Problem("warning", "similar-sites", name, message))
+    for what, code, values, then in (
+        ("sites", "similar-sites", {case.site for case in cases}, "if they are one"),
+        ("patients", "similar-patients", {case.patient for case in cases}, "if they are one person"),
+        ("classes", "similar-classes", labels, "if they are one"),
+    ):
+        groups = defaultdict(list)
+        for value in values:
+            groups[alike(value)].append(value)
+        several = sorted(sorted(group) for group in groups.values() if len(group) > 1)
+        for group in several[:SHOWN]:
+            message = f"{what} {_listed(group)} differ in spelling only; {then}, write {_one(what)} alike in every row"
+            found.append(Problem("warning", code, name, message))
+        if len(several) > SHOWN:
+            message = f"{len(several) - SHOWN} more groups of {what} differ in spelling only, such as "
+            found.append(Problem("warning", code, name, message + _listed(several[SHOWN])))
+    for label in sorted(label for label in labels if label.casefold() in MISSING):
+        message = f"label '{label}' is a class of its own; where it stands for a missing label, leave the cell empty"
+        found.append(Problem("warning", "missing-label", name, message))
     return found
+
+
+def _one(what: str) -> str:
+    return {"sites": "the site", "patients": "the patient", "classes": "the class"}[what]
+
+
+def _listed(spellings: Sequence[str]) -> str:
+    """Quoted; what looks alike on a screen is told apart by its code points."""
+    shown = [f"'{text}'" for text in spellings]
+    if any(not text.isascii() or "  " in text for text in spellings):
+        shown = [text if text.isascii() and "  " not in text else f"{text} ({ascii(text)[1:-1]})" for text in shown]
+    return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
 def crowded_patients(name: str, cases: Sequence[Case]) -> list[Problem]:
