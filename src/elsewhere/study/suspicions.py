@@ -66,10 +66,8 @@ def _one(what: str) -> str:
 
 
 def _listed(spellings: Sequence[str]) -> str:
-    """Quoted; what looks alike on a screen is told apart by its code points."""
-    shown = [f"'{text}'" for text in spellings]
-    if any(not text.isascii() or "  " in text for text in spellings):
-        shown = [text if text.isascii() and "  " not in text else f"{text} ({ascii(text)[1:-1]})" for text in shown]
+    """Quoted; letters that may look alike on a screen are told apart by their code points."""
+    shown = [f"'{text}'" + ("" if text.isascii() else f" ({ascii(text)[1:-1]})") for text in spellings]
     return f"{', '.join(shown[:-1])} and {shown[-1]}"
 
 
