@@ -82,6 +82,15 @@ def test_check_exits_1_and_names_the_file(folders: Path, capsys: pytest.CaptureF
     assert any("north/images/2.png" in p["message"] or "north/images/2.png" in p["where"] for p in problems)
 
 
+def test_a_long_error_is_one_line_of_500_characters(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    long = f"{tmp_path}/{'x' * 240}/{'y' * 240}/{'z' * 240}\nsecond line"
+    _, _, said = run("study", "check", long, capsys=capsys)
+    assert said.count("\n") == 1
+    assert len(said) <= 501
+    assert said.startswith("elsewhere: ")
+    assert " ... " in said
+
+
 def test_methods_are_listed_with_their_assumptions(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run("methods", capsys=capsys)
     assert code == 0

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import difflib
+from collections.abc import Iterable, Sequence
 
 LONGEST = 24
 """Letters of a name in a sentence; the whole name is in the tables."""
@@ -34,3 +35,10 @@ def plural(n: int, what: str) -> str:
 def are(n: int) -> str:
     """`is` for one, else `are`."""
     return "is" if n == 1 else "are"
+
+
+def did_you_mean(found: str, known: Iterable[str]) -> str:
+    """` (did you mean 'x'?)` where a known name is close to `found`, else nothing."""
+    lowered = {name.lower(): name for name in known}
+    close = difflib.get_close_matches(found.lower(), lowered, n=1, cutoff=0.6)
+    return f" (did you mean '{lowered[close[0]]}'?)" if close else ""

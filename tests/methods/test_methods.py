@@ -145,7 +145,7 @@ def test_erm_is_first_and_the_registry_knows_its_own() -> None:
 
 
 def test_unknown_method_and_option_are_named() -> None:
-    with pytest.raises(SettingsError, match="unknown method 'ern'"):
+    with pytest.raises(SettingsError, match=r"unknown method 'ern' \(did you mean 'erm'\?\)"):
         methods.get("ern")
     with pytest.raises(SettingsError, match="vrex: unknown option 'wieght'; it has: ramp, weight"):
         make("vrex", "segmentation", 2, wieght=1)

@@ -182,3 +182,11 @@ def test_real_studies_open_as_they_are(
 ) -> None:
     study = open_study(shared_data / path, **options)  # type: ignore[arg-type]
     assert (len(study.sites), study.task, study.dims, study.classes) == (sites, task, dims, classes)
+
+
+def test_a_study_is_shown_in_a_few_lines(tmp_path: Path) -> None:
+    study = open_study(classification(tmp_path, ["no", "yes"] * 200))
+    shown = repr(study)
+    assert len(shown.splitlines()) == 3
+    assert len(shown) < 500
+    assert f"{study.name}: classification, 2D, 400 cases" in shown

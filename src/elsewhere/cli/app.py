@@ -36,6 +36,8 @@ for command in (
 
 INTERRUPTED = 130
 
+LONGEST = 500
+
 MANY = ("--held-out", "--set", "--selection", "--column", "--local", "--subgroup", "--labels", "--sites")
 """Options that take several values: --held-out A B."""
 
@@ -89,5 +91,9 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _say(sentence: str, code: int) -> int:
-    print(sentence, file=sys.stderr)
+    """One line of at most `LONGEST` characters; the middle of a longer one is left out."""
+    line = " ".join(sentence.split())
+    if len(line) > LONGEST:
+        line = f"{line[: LONGEST - 105].rstrip()} ... {line[-100:].lstrip()}"
+    print(line, file=sys.stderr)
     return code

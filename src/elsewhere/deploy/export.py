@@ -11,7 +11,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -26,7 +25,7 @@ from elsewhere.deploy.export_formats import write_onnx, write_torchscript
 from elsewhere.deploy.folder import ORIENTATION, check_kept, is_model
 from elsewhere.deploy.model import load
 from elsewhere.errors import RunError, SettingsError
-from elsewhere.files import atomic, write_error
+from elsewhere.files import atomic, beside, write_error
 from elsewhere.training.model_io import Deployed, load_model
 
 FORMATS: Mapping[str, tuple[str, ...]] = {
@@ -135,9 +134,9 @@ def _new_folder(out: Path) -> Iterator[Path]:
     temporary: Path | None = None
     try:
         out.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(dir=out.parent, prefix=f".{out.name}.", suffix=".part"))
+        temporary = beside(out)
+        temporary.mkdir()
         yield temporary
-        os.chmod(temporary, 0o755)
         if out.exists():
             out.rmdir()
         os.replace(temporary, out)

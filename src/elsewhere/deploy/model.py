@@ -77,6 +77,10 @@ class Model:
     thresholds: Mapping[str, float]
     conformal: Mapping[str, Any]
 
+    def __repr__(self) -> str:
+        task = self.config.get("task", "unknown task")
+        return f"Model {self.config.get('method', '')} ({task}): {', '.join(self.classes[:8])}\n  in {self.folder}"
+
     @property
     def deployed(self) -> Deployed:
         """The network as it is exported: a normalised image (B, C, *spatial) to logits."""

@@ -16,6 +16,7 @@ from elsewhere.identity import identifying
 from elsewhere.methods.base import Card, Method
 from elsewhere.networks.import_path import is_import_path
 from elsewhere.tasks.base import Task
+from elsewhere.wording import did_you_mean
 
 _METHODS: dict[str, type[Method]] = {}
 
@@ -50,7 +51,7 @@ def get(name: str) -> type[Method]:
     """
     _load()
     if name not in _METHODS:
-        raise SettingsError(f"unknown method {name!r}; there are: {', '.join(names())}")
+        raise SettingsError(f"unknown method {name!r}{did_you_mean(name, names())}; there are: {', '.join(names())}")
     return _METHODS[name]
 
 

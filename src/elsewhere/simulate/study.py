@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, is_dataclass
@@ -20,7 +19,7 @@ from PIL import Image
 
 from elsewhere.acquisition.anatomy import Anatomy, NestedOrgans
 from elsewhere.errors import StudyError
-from elsewhere.files import write_error
+from elsewhere.files import beside, write_error
 from elsewhere.simulate.site import Appearance, SimulatedSite, seed_of, simulate_patient
 from elsewhere.simulate.truth import site_to_plain
 
@@ -186,8 +185,8 @@ def _whole(folder: Path) -> Iterator[Path]:
     part: Path | None = None
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
-        part = Path(tempfile.mkdtemp(dir=folder.parent, prefix=f".{folder.name}.", suffix=".part"))
-        part.chmod(0o755)
+        part = beside(folder)
+        part.mkdir()
         yield part
         os.replace(part, folder)
     except OSError as error:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -11,6 +10,7 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PositiveFloat, PositiveInt, ValidationError
 
 from elsewhere.errors import StudyError
+from elsewhere.wording import did_you_mean
 
 CONFIG_NAME = "study.yaml"
 
@@ -141,13 +141,6 @@ def parse_config(found: Any, where: str = CONFIG_NAME) -> StudyConfig:
         raise StudyError(_sentence(where, error)) from error
     _check_consistency(config, where)
     return config
-
-
-def did_you_mean(found: str, known: Iterable[str]) -> str:
-    """` (did you mean 'x'?)` where a known name is close to `found`, else nothing."""
-    lowered = {name.lower(): name for name in known}
-    close = difflib.get_close_matches(found.lower(), lowered, n=1, cutoff=0.6)
-    return f" (did you mean '{lowered[close[0]]}'?)" if close else ""
 
 
 def _sentence(where: str, error: ValidationError) -> str:

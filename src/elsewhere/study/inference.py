@@ -15,10 +15,11 @@ import yaml
 from elsewhere.errors import ElsewhereError, StudyError
 from elsewhere.files import write_text
 from elsewhere.study.case import Case
-from elsewhere.study.config import StudyConfig, did_you_mean
+from elsewhere.study.config import StudyConfig
 from elsewhere.study.folders import cache_folder
 from elsewhere.study.palette import PALETTE_REMEDY, Colours, disagreement
 from elsewhere.study.problem import Problem
+from elsewhere.wording import did_you_mean
 
 # More values than this in masks that nobody declared is a grey image or a lossy one, not a label map (our choice).
 HEALTHY = ("normal", "healthy", "negative", "control", "benign", "none", "no", "absent", "background")

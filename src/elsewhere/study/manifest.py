@@ -12,9 +12,9 @@ from typing import Any
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
-from elsewhere.study.config import did_you_mean
 from elsewhere.study.problem import Problem
 from elsewhere.study.suspicions import crowded_patients, similar_spellings
+from elsewhere.wording import did_you_mean
 
 MANIFEST_NAME = "manifest.csv"
 

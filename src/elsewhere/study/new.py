@@ -6,21 +6,21 @@ import csv
 import io
 import os
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 
 from elsewhere.errors import ElsewhereError, StudyError
-from elsewhere.files import write_error, write_text
+from elsewhere.files import beside, write_error, write_text
 from elsewhere.study.case import Case
-from elsewhere.study.config import CONFIG_NAME, did_you_mean, parse_config
+from elsewhere.study.config import CONFIG_NAME, parse_config
 from elsewhere.study.description import study_yaml
 from elsewhere.study.manifest import MANIFEST_NAME
 from elsewhere.study.nnunet import from_nnunet
 from elsewhere.study.recipes import RECIPES
 from elsewhere.study.sources import from_csv, from_folders
 from elsewhere.study.study import Progress, Study, open_study
+from elsewhere.wording import did_you_mean
 
 KINDS = ("csv", "folders", "nnunet", *RECIPES)
 COPIES = "files"
@@ -162,7 +162,8 @@ def _copy(
     if target.exists():
         raise StudyError(f"{target}: is there already; copies go there, so choose another folder, or move it")
     wanted = list(dict.fromkeys(_split_selection(path)[0] for case in cases for path in _paths(case)))
-    staging = Path(tempfile.mkdtemp(dir=folder, prefix=f".{COPIES}."))
+    staging = beside(target)
+    staging.mkdir()
     written.append(staging)
     places: dict[Path, Path] = {}
     for number, path in enumerate(wanted, start=1):
@@ -175,7 +176,6 @@ def _copy(
             shutil.copyfile(path, staging / inside)
         if progress is not None:
             progress(number, len(wanted))
-    staging.chmod(0o755)
     written.append(target)
     os.replace(staging, target)
 

@@ -12,9 +12,9 @@ from typing import Any
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
-from elsewhere.study.config import did_you_mean
 from elsewhere.study.manifest import SUFFIXES, read_rows, task_of_labels, without_suffix
 from elsewhere.study.reading import DICOMS, has_preamble
+from elsewhere.wording import did_you_mean
 
 IMAGE_FOLDERS = ("images", "image", "imgs", "img")
 MASK_FOLDERS = ("masks", "mask", "labels", "label", "annotations", "segmentations")

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
-from elsewhere.study.config import CONFIG_NAME, StudyConfig, did_you_mean, load_config
+from elsewhere.study.config import CONFIG_NAME, StudyConfig, load_config
 from elsewhere.study.inference import (
     classes_of_names,
     classes_of_values,
@@ -21,6 +21,7 @@ from elsewhere.study.inference import (
 )
 from elsewhere.study.manifest import MANIFEST_NAME, Manifest, read_manifest
 from elsewhere.study.problem import Problem
+from elsewhere.wording import did_you_mean
 
 Progress = Callable[[int, int], None]
 
@@ -54,6 +55,14 @@ class Study:
     cases: tuple[Case, ...]
     config: StudyConfig = field(default_factory=StudyConfig)
     inferred: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        sites = ", ".join(f"{site} ({len(self._by_site[site])})" for site in self.sites[:8])
+        more = f", and {len(self.sites) - 8} more" if len(self.sites) > 8 else ""
+        return (
+            f"Study {self.name}: {self.task}, {self.dims}D, {len(self.cases)} cases\n"
+            f"  sites: {sites}{more}\n  classes: {', '.join(self.classes[:8])}{', ...' * (len(self.classes) > 8)}"
+        )
 
     @cached_property
     def sites(self) -> tuple[str, ...]:
