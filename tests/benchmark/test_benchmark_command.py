@@ -60,7 +60,10 @@ def test_interrupted_and_gone_on_with(bench: Bench, study: Path, tmp_path: Path)
     done = [run for run in bench.runs() if (run / "done.json").exists()]
     assert len(done) < 2
     whole = Bench(tmp_path / "whole")
+    for place in (bench.out, bench.out / "runs", bench.out / "runs" / "erm"):
+        (place / ".tables.csv.0123abcd.part").write_text("of a process that was killed outright")
     assert bench(study, held_out=sites, steps=steps) == 0
+    assert not list(bench.out.rglob("*.part"))
     assert whole(study, held_out=sites[-1:], steps=steps) == 0
     assert [weights(run) for run in bench.runs()][1] == weights(whole.runs()[0])
 

@@ -30,7 +30,7 @@ from elsewhere.benchmark.summary import print_summary, summarise
 from elsewhere.benchmark.tables import write_tables
 from elsewhere.benchmark.trusting import trusting
 from elsewhere.errors import RunError
-from elsewhere.files import folder_lock, write_text
+from elsewhere.files import folder_lock, remove_half_written, write_text
 from elsewhere.methods import card
 from elsewhere.study.cache import Cache
 from elsewhere.study.description import describe, study_yaml
@@ -122,6 +122,7 @@ def run_benchmark(
         specs = _with_models(out, specs, planned([*selection, ORACLE]))
     require_free(out)
     with folder_lock(out, "a benchmark"):
+        remove_half_written(out)  # of a command that was killed, beside the folders of its runs
         _write_question(out, opened, specs)
         waiting = []
         for spec in specs:

@@ -26,7 +26,7 @@ from elsewhere.benchmark.trusting import trusting
 from elsewhere.benchmark.variants import read_methods, require_used
 from elsewhere.errors import RunError, SettingsError
 from elsewhere.evidence.findings_material import BASELINE, PRIMARY
-from elsewhere.files import folder_lock
+from elsewhere.files import folder_lock, remove_half_written
 from elsewhere.study.description import describe
 from elsewhere.terminal import console as standard_output
 
@@ -93,6 +93,7 @@ def run_length(
     specs = [spec for pair in zip(*by_length, strict=True) for spec in pair]
     require_free(out)
     with folder_lock(out, "a benchmark"):
+        remove_half_written(out)
         waiting = [spec for spec in specs if not _is_trained(out, spec)]
         _print_question(console, asked, steps, specs, len(waiting))
         outcomes = []
