@@ -163,7 +163,7 @@ def test_a_later_option_counts_where_it_is_not_neutral(study: Study, monkeypatch
 
 def test_a_later_key_of_a_study_counts_where_it_is_not_neutral(study: Study) -> None:
     class MoreConfig(StudyConfig):
-        LATER: ClassVar[dict[str, Any]] = {"view": None}
+        LATER: ClassVar[dict[str, Any]] = {**StudyConfig.LATER, "view": None}
 
         view: str | None = None
 

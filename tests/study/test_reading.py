@@ -222,6 +222,20 @@ def test_a_place_that_no_header_says_is_compared_with_nothing(tmp_path: Path) ->
         read_label(finer, image.geometry)
 
 
+def test_voxels_of_a_mask_whose_header_was_lost(tmp_path: Path) -> None:
+    turned = np.array([[0, 2.0, 0, 5], [-1.0, 0, 0, 7], [0, 0, 3.0, 9], [0, 0, 0, 1]])
+    image = read_image({"image": save_nifti(tmp_path / "image.nii", np.ones((3, 4, 5), np.int16), turned)})
+    values = np.arange(60, dtype=np.uint8).reshape(3, 4, 5)
+    mask = save_nifti(tmp_path / "mask.nii", values, np.eye(4))
+    with pytest.raises(GridError):
+        read_label(mask, image.geometry)
+    label = read_label(mask, image.geometry, "voxels")
+    assert np.array_equal(label.array, values)
+    assert label.geometry == image.geometry
+    with pytest.raises(GridError, match="is 4x3x5"):
+        read_label(save_nifti(tmp_path / "other.nii", np.ones((4, 3, 5), np.uint8)), image.geometry, "voxels")
+
+
 def test_a_sform_of_zeros_gives_way_to_the_qform(tmp_path: Path) -> None:
     good = np.diag([1.0, 2.0, 3.0, 1.0])
     path = save_nifti(tmp_path / "zero.nii", np.ones((3, 4, 5), np.int16), good)

@@ -3,18 +3,24 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
+import nibabel as nib
 import numpy as np
 import pytest
 from PIL import Image
 
 from elsewhere.errors import StudyError
 from elsewhere.study import inference
+from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case
+from elsewhere.study.check import check_study
 from elsewhere.study.config import StudyConfig
+from elsewhere.study.decode import Schema
 from elsewhere.study.description import describe
 from elsewhere.study.inference import classes_of_values
+from elsewhere.study.store import Store
 from elsewhere.study.study import Study, open_study, open_with_problems
 
 
@@ -182,6 +188,32 @@ def test_real_studies_open_as_they_are(
 ) -> None:
     study = open_study(shared_data / path, **options)  # type: ignore[arg-type]
     assert (len(study.sites), study.task, study.dims, study.classes) == (sites, task, dims, classes)
+
+
+def test_masks_that_are_taken_voxel_by_voxel(tmp_path: Path) -> None:
+    """Declared, said, checked, read, and in the identity of what is trained on it."""
+    rows = ["image,label,site,patient"]
+    turned = np.diag([-1.0, -1.0, 2.0, 1.0])
+    for i in range(4):
+        volume = np.random.default_rng(i).integers(0, 900, (6, 5, 4), dtype=np.int16)
+        nib.save(nib.Nifti1Image(volume, turned), tmp_path / f"{i}.nii.gz")
+        nib.save(nib.Nifti1Image((volume > 450).astype(np.uint8), np.eye(4)), tmp_path / f"{i}-mask.nii.gz")
+        rows.append(f"{i}.nii.gz,{i}-mask.nii.gz,{'AB'[i % 2]},p{i}")
+    (tmp_path / "manifest.csv").write_text("\n".join(rows))
+    assert [problem.code for problem in check_study(tmp_path, jobs=1).errors] == ["grid"] * 4
+    (tmp_path / "study.yaml").write_text("mask_place: voxels\n")
+    assert check_study(tmp_path, jobs=1).errors == ()
+    study = open_study(tmp_path)
+    assert any("mask_place: voxels" in line for line in describe(study))
+    store = Store(Cache(tmp_path / "cache"), Schema.of(study), study.cases)
+    for case in study.cases:
+        loaded = store.load(case.id)
+        assert np.array_equal(np.asarray(loaded.label) == 1, np.asarray(loaded.image[0]) > 450)
+    as_headers_say = replace(Schema.of(study), mask_place="header")
+    assert store.cache.key(study.cases[0], as_headers_say) != store.cache.key(study.cases[0], Schema.of(study))
+    (tmp_path / "study.yaml").write_text("mask_place: viewer\n")
+    with pytest.raises(StudyError, match="mask_place"):
+        open_study(tmp_path)
 
 
 def test_a_study_is_shown_in_a_few_lines(tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ class Material:
         self.patients = choose(study, cases, sites, seed)
         chosen = list(chain.from_iterable(self.patients))
         self.sites = tuple(sorted({case.site for case in chosen}))
-        schema = Schema(study.classes, dict(study.label_values), study.dims)
+        schema = Schema.of(study)
         found = Store(cache, schema, chosen)
         entries = (found.decoded(case.id) for case in chosen)
         fingerprint = take_fingerprint(entries, len(chosen), [0] * len(study.classes))

@@ -122,7 +122,7 @@ def run_evaluation(
     with folder_lock(out, "an evaluation"):
         for line in [*describe(opened), f"judged    {method}: {len(exam.cases)} cases at {_sites_text(exam)}"]:
             console.print(escape(line), highlight=False, soft_wrap=True)
-        store = Store(folder, Schema(opened.classes, dict(opened.label_values), opened.dims), exam.cases, *exam.grid)
+        store = Store(folder, Schema.of(opened), exam.cases, *exam.grid)
         material = _judge(out, opened, exam, method, store, local is not None, progress)
         results = _write_results(out, exam)
         notes = [*exam.notes, *_unlabelled(opened, exam, held_out), *extras.notes]

@@ -160,7 +160,7 @@ def _task_of(study: Study) -> Any:
 
 def _channels(study: Study, cases: Sequence[Case], cache: Cache) -> tuple[str, ...]:
     """Names for the channels of the study's images: a colour photograph is one file and three channels."""
-    schema = Schema(study.classes, dict(study.label_values), study.dims)
+    schema = Schema.of(study)
     most = max(len(cache.decoded(case, schema).image) for case in _first_of_each_site(cases))
     if most == len(study.channels):
         return study.channels

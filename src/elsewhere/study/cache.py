@@ -99,6 +99,8 @@ class Cache:
                 "maps": {name: self._hashes.of(path) for name, path in sorted(case.maps.items())},
                 "values": sorted(schema.label_values.items()) if masked else [],
             }
+            if masked and schema.mask_place != "header":
+                described["mask_place"] = schema.mask_place
             read = [revision(path, as_label=False) for path in (*case.images.values(), *case.maps.values())]
             read += [revision(case.label, as_label=True)] if isinstance(case.label, Path) else []
             if max(read) > 1:

@@ -160,7 +160,7 @@ def check_study(
     cases, where = manifest.cases, [f"{file.name} row {case.row}" for case in manifest.cases]
     prints = Prints(len(cases))
     findings: list[Findings] = [Findings(k, ()) for k in range(len(cases))]
-    rows = (Row(k, case, where[k], root, task == "segmentation") for k, case in enumerate(cases))
+    rows = (Row(k, case, where[k], root, task == "segmentation", config.mask_place) for k, case in enumerate(cases))
     jobs = min(jobs or available_cores(), max(1, len(cases) // 8))
     done = 0
     with Workers(examine_rows, _crashed, jobs) as workers:

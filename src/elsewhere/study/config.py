@@ -24,6 +24,7 @@ WANTED = {
 }
 """In words, for keys of which pydantic would speak in its own."""
 
+MaskPlace = Literal["header", "voxels"]
 Intensity = Literal["auto", "image-zscore", "study-zscore", "ct", "none"]
 
 
@@ -68,9 +69,11 @@ class StudyConfig(BaseModel):
         intensity: the rule of normalisation; `auto` decides from the development cases of each fold.
         patch_size: pixels per axis of a training patch.
         roles: a fixed protocol, by site.
+        mask_place: "header", a mask lies where its file says, which must be where its image lies; "voxels", its voxels
+            are those of the image one by one, whatever its header says (for masks whose header was lost).
     """
 
-    LATER: ClassVar[Mapping[str, Any]] = {}
+    LATER: ClassVar[Mapping[str, Any]] = {"mask_place": "header"}
     """Neutral values of keys that were added after the first runs (`elsewhere.identity`)."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -84,6 +87,7 @@ class StudyConfig(BaseModel):
     intensity: Intensity = "auto"
     patch_size: Annotated[list[PositiveInt], Field(min_length=2, max_length=3)] | None = None
     roles: Roles | None = None
+    mask_place: MaskPlace = "header"
 
 
 class _Loader(yaml.SafeLoader):

@@ -71,7 +71,7 @@ def _tile(study: Study, case: Case, font: Any) -> Image.Image:
         picture = read_image(case.images)
         label = None
         if isinstance(case.label, Path):
-            raw = read_label(case.label, picture.geometry).array
+            raw = read_label(case.label, picture.geometry, study.config.mask_place).array
             label = np.zeros(raw.shape, np.uint8)
             for value, index in study.label_values.items():
                 label[raw == value] = index % 256

@@ -5,17 +5,21 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
+from elsewhere.study.config import MaskPlace
 from elsewhere.study.entry import Entry, make_entry
 from elsewhere.study.grey import one_grey_channel
 from elsewhere.study.reading import LOSSY, is_lossy, read_image, read_label, read_map
 from elsewhere.study.resample import to_canonical
+
+if TYPE_CHECKING:
+    from elsewhere.study.study import Study
 
 
 @dataclass(frozen=True)
@@ -26,11 +30,18 @@ class Schema:
         classes: declared names, in the order of the outputs.
         label_values: value in a mask file -> class index; empty for classification.
         dims: 2 or 3; None: as the files are.
+        mask_place: see `StudyConfig`.
     """
 
     classes: tuple[str, ...]
     label_values: Mapping[int, int] = field(default_factory=dict)
     dims: int | None = None
+    mask_place: MaskPlace = "header"
+
+    @classmethod
+    def of(cls, study: Study) -> Schema:
+        """That of a study."""
+        return cls(study.classes, dict(study.label_values), study.dims, study.config.mask_place)
 
 
 def decode(case: Case, schema: Schema) -> Entry:
@@ -46,7 +57,7 @@ def decode(case: Case, schema: Schema) -> Entry:
     image, geometry = to_canonical(image, original)
     label = None
     if isinstance(case.label, Path):
-        raw = read_label(case.label, original).array
+        raw = read_label(case.label, original, schema.mask_place).array
         label = to_canonical(class_indices(raw, case, schema), original)[0]
     maps = {name: to_canonical(read_map(path, original).array, original)[0] for name, path in case.maps.items()}
     for name, values in maps.items():

@@ -25,6 +25,8 @@ def describe(study: Study) -> list[str]:
         f"input {'channel' if len(study.channels) == 1 else 'channels'} {', '.join(study.channels)}",
         f"classes: {', '.join(_classes_with_values(study))}{origin('classes')}",
     ]
+    if study.config.mask_place == "voxels":
+        lines.append("masks: taken voxel by voxel, whatever their headers say of their place (mask_place: voxels)")
     if study.config.roles is not None:
         roles = study.config.roles
         lines.append(f"roles: train {roles.train}, validation {roles.validation}, test {roles.test}")

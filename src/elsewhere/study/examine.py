@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case, Geometry
+from elsewhere.study.config import MaskPlace
 from elsewhere.study.grey import one_grey_channel
 from elsewhere.study.likeness import digest, fine_vector, fingerprint
 from elsewhere.study.palette import Colours
@@ -36,6 +37,7 @@ class Row:
     where: str
     root: str
     masks: bool
+    place: MaskPlace = "header"
 
 
 @dataclass(frozen=True)
@@ -92,7 +94,7 @@ def examine(row: Row) -> Findings:
     colours: Colours = {}
     if row.masks and isinstance(case.label, Path):
         path = case.label
-        label = attempt(partial(read_label, path, reference), "label", path)
+        label = attempt(partial(read_label, path, reference, row.place), "label", path)
         if label is not None:
             values = tuple(sorted(label_values(label.array))[:MOST_VALUES])
             for note in label.notes:

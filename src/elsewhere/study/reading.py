@@ -12,6 +12,7 @@ patient name or number.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -20,6 +21,7 @@ from numpy.typing import NDArray
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry, Picture
+from elsewhere.study.config import MaskPlace
 from elsewhere.study.palette import Colours, colours_of
 
 PHOTOGRAPHS = (".png", ".jpg", ".jpeg", ".jpe", ".jfif", ".bmp", ".gif", ".webp", ".ppm", ".pgm", ".pnm")
@@ -143,13 +145,14 @@ def read_image(paths: Mapping[str, Path]) -> Picture:
     return Picture(joined, first[1])
 
 
-def read_label(path: Path, reference: Geometry | None = None) -> Picture:
+def read_label(path: Path, reference: Geometry | None = None, place: MaskPlace = "header") -> Picture:
     """Read a mask as the integers that are in the file.
 
     Args:
         path: a mask in any format, a DICOM SEG or an RTSTRUCT. For images with a palette see `palette`.
         reference: where the image of the case lies. SEG and RTSTRUCT are put on this grid (an RTSTRUCT needs it); any
             other mask must lie on it already.
+        place: "voxels": a mask lies on `reference` whatever its header says, if only it has as many voxels.
 
     Returns:
         (*spatial) integers; `geometry` is the file's, or `reference` for SEG and RTSTRUCT.
@@ -163,6 +166,8 @@ def read_label(path: Path, reference: Geometry | None = None) -> Picture:
         array, geometry = _decode(path, as_label=True)
         values, notes = _whole_numbers(path, _one_channel(path, array, "a mask"))
         picture = Picture(values, geometry, notes)
+    if place == "voxels" and reference is not None and picture.geometry.shape == reference.shape:
+        return replace(picture, geometry=reference)
     _require_grid(path, "label", picture.geometry, reference)
     return picture
 

@@ -74,7 +74,7 @@ def seal(
     preprocessing = development.preprocessing
     grid = (development.n_channels, preprocessing.size, preprocessing.spacing)
     inside = [study.by_id[i] for i in held_out_ids]
-    return development, HeldOut(fold, preprocessing, Store(cache, _schema(study), inside, *grid))
+    return development, HeldOut(fold, preprocessing, Store(cache, Schema.of(study), inside, *grid))
 
 
 def develop_all(
@@ -117,7 +117,7 @@ def _develop(
     intensity: str | None,
     patch_size: int | Sequence[int] | None,
 ) -> Development:
-    schema = _schema(study)
+    schema = Schema.of(study)
     inside = [study.by_id[case_id] for role in ROLES for case_id in getattr(parts, role)]
     fingerprint = _fingerprint(Store(cache, schema, inside), parts.train, study.task)
     channels = _channel_names(study.channels, len(fingerprint.channels))
@@ -143,10 +143,6 @@ def _develop(
         preprocessing=preprocessing,
         store=Store(cache, schema, inside, len(channels), preprocessing.size, preprocessing.spacing),
     )
-
-
-def _schema(study: Study) -> Schema:
-    return Schema(study.classes, dict(study.label_values), study.dims)
 
 
 class Development:

@@ -133,7 +133,7 @@ def image_facts(study: Study, case: Case) -> ImageFacts:
         picture = read_image(case.images)
         fractions: tuple[float, ...] = ()
         if isinstance(case.label, Path):
-            fractions = _class_fractions(study, read_label(case.label, picture.geometry).array)
+            fractions = _class_fractions(study, read_label(case.label, picture.geometry, study.config.mask_place).array)
     except ElsewhereError as error:
         return ImageFacts(error=str(error))
     values = picture.array.reshape(-1)
