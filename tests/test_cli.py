@@ -89,6 +89,7 @@ def test_a_long_error_is_one_line_of_500_characters(capsys: pytest.CaptureFixtur
     assert len(said) <= 501
     assert said.startswith("elsewhere: ")
     assert " ... " in said
+    assert said.endswith("wanted a folder with manifest.csv, or a manifest\n"), "the remedy stays"
 
 
 def test_methods_are_listed_with_their_assumptions(capsys: pytest.CaptureFixture[str]) -> None:

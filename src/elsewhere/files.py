@@ -45,7 +45,8 @@ def beside(path: Path) -> Path:
 def remove_half_written(folder: Path) -> None:
     """Remove what `atomic` was writing under `folder` when its process was killed; nobody may be writing there."""
     for part in folder.rglob(".*.part"):
-        part.unlink(missing_ok=True)
+        if not part.is_dir():
+            part.unlink(missing_ok=True)
 
 
 def write_text(path: Path, text: str) -> None:

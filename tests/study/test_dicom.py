@@ -142,11 +142,24 @@ def test_copies_of_an_instance_are_passed_over_by_study_and_predict(tmp_path: Pa
     assert np.array_equal(read_series(found.series[0], "series-0001").array, whole)
 
 
+def test_images_of_one_uid_and_no_place_are_copies_only_where_their_bytes_are_the_same(tmp_path: Path) -> None:
+    unplaced = {"SOPInstanceUID": "1.2.3.4", "ImagePositionPatient": None, "ImageOrientationPatient": None}
+    for index in range(2):
+        slice_dataset(index, "1.2.3", "1.9.9", **unplaced).save_as(tmp_path / f"{index}.dcm")
+    with pytest.raises(StudyError, match="2 slices or frames of which 2 have no position"):
+        read_image({"image": tmp_path})
+    (tmp_path / "1.dcm").write_bytes((tmp_path / "0.dcm").read_bytes())
+    assert read_image({"image": tmp_path}).array.shape == (1, ROWS, COLUMNS)
+
+
 def test_slices_that_were_all_given_one_uid_are_no_copies(tmp_path: Path) -> None:
     folder = write_series(tmp_path / "ct", SOPInstanceUID="1.2.3.4")
     assert read_image({"image": folder}).array.shape == (1, COLUMNS, ROWS, SLICES)
     found = scan(files_at(folder))
     assert (len(found.series[0].instances), found.copies) == (SLICES, 0)
+    singly = scan(files_at(folder), singly=True).series
+    assert len({series.identity for series in singly}) == SLICES
+    assert all(len(series.instances) == 1 for series in singly)
 
 
 @pytest.mark.parametrize(
@@ -294,6 +307,11 @@ def test_modality_lut_stands_in_the_place_of_slope_and_intercept(
     meant = table[np.maximum(stored.astype(int) - 10, 0)]
     found = read_image({"image": tmp_path / "lut.dcm"}).array[0]
     assert np.array_equal(found, meant if photometric == "MONOCHROME2" else 2**bits - 1 - meant)
+    series = tmp_path / "series"
+    series.mkdir()
+    (series / "README").write_text("about")  # comes before the image by name
+    data.save_as(series / "lut.dcm")
+    assert revision(series, as_label=False) == 2
     assert (revision(tmp_path / "lut.dcm", as_label=False), revision(tmp_path / "lut.dcm", as_label=True)) == (2, 1)
 
 
@@ -401,6 +419,18 @@ def test_a_slice_takes_the_nearest_plane_and_what_lies_between_is_between(tmp_pa
     middle = areas(tmp_path / "three", [2.0], [3.0])[2]
     assert (between[0], between[2]) == (small, large)
     assert between[1] == pytest.approx(middle, abs=4), "the disc of the mean radius, to the pixels at its border"
+
+
+def test_two_planes_far_apart_are_not_joined_and_it_is_said(tmp_path: Path) -> None:
+    image = read_image({"image": write_series(tmp_path / "ct")})
+    for last, said in ((3, True), (1, False)):
+        write_rtstruct(tmp_path / "rtss.dcm", {1: [disc(0), disc(last)]})
+        label = read_label(tmp_path / "rtss.dcm", image.geometry)
+        assert np.flatnonzero((label.array > 0).any(axis=(0, 1))).tolist() == [0, last]
+        assert bool(label.notes) is said
+    write_rtstruct(tmp_path / "rtss.dcm", {1: [disc(0), disc(3)]})
+    notes = read_label(tmp_path / "rtss.dcm", image.geometry).notes
+    assert notes == ("ROI 1 is drawn in two planes, 3 slices apart; between them it is empty",)
 
 
 def test_a_structure_that_leaves_the_image_is_cut_and_said(tmp_path: Path) -> None:

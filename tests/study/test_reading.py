@@ -16,6 +16,7 @@ from PIL import Image
 
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Geometry
+from elsewhere.study.entry import make_entry, read_entry, write_entry
 from elsewhere.study.palette import disagreement
 from elsewhere.study.reading import (
     GridError,
@@ -217,6 +218,10 @@ def test_a_place_that_no_header_says_is_compared_with_nothing(tmp_path: Path) ->
     placed = read_image({"image": save_nifti(tmp_path / "placed.nii", np.ones((3, 4, 5), np.int16))})
     with pytest.raises(GridError, match="has an affine that lies up to"):
         read_label(mask, placed.geometry)
+    stored = make_entry(image.array, None, {}, image.geometry, image.geometry)
+    write_entry(tmp_path / "x.case", stored)
+    kept = read_entry(tmp_path / "x.case").original  # as `evaluate` has it
+    assert read_label(mask, kept).array.shape == (3, 4, 5)
     finer = save_nifti(tmp_path / "finer.nii", np.ones((3, 4, 5), np.uint8), np.eye(4))
     with pytest.raises(GridError, match="has spacing"):
         read_label(finer, image.geometry)

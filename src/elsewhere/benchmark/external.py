@@ -37,7 +37,7 @@ from elsewhere.benchmark.spec import REFERENCE, slug
 from elsewhere.benchmark.summary import METRIC_NAMES, Cell
 from elsewhere.benchmark.tables import ALL, COLUMNS, PART, RESULTS, result_rows
 from elsewhere.errors import RunError, SettingsError, StudyError
-from elsewhere.files import atomic, folder_lock, write_text
+from elsewhere.files import atomic, folder_lock, remove_half_written, write_text
 from elsewhere.study.cache import Cache
 from elsewhere.study.case import Case
 from elsewhere.study.decode import Schema
@@ -120,6 +120,7 @@ def run_evaluation(
     if local is not None:
         local.check(exam)
     with folder_lock(out, "an evaluation"):
+        remove_half_written(out)
         for line in [*describe(opened), f"judged    {method}: {len(exam.cases)} cases at {_sites_text(exam)}"]:
             console.print(escape(line), highlight=False, soft_wrap=True)
         store = Store(folder, Schema.of(opened), exam.cases, *exam.grid)

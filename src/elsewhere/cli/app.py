@@ -91,9 +91,10 @@ def main(arguments: list[str] | None = None) -> None:
 
 
 def _say(sentence: str, code: int) -> int:
-    """One line of at most `LONGEST` characters; the middle of a longer one is left out."""
+    """One line of at most `LONGEST` characters; of a longer one the middle goes: a sentence ends with the remedy."""
     line = " ".join(sentence.split())
     if len(line) > LONGEST:
-        line = f"{line[: LONGEST - 105].rstrip()} ... {line[-100:].lstrip()}"
+        kept = (LONGEST - 5) // 2
+        line = f"{line[:kept].rstrip()} ... {line[-kept:].lstrip()}"
     print(line, file=sys.stderr)
     return code

@@ -129,6 +129,8 @@ def scan(files: Sequence[Path], *, singly: bool = False) -> Scan:
         # Without a SeriesInstanceUID, what lies in one folder belongs together.
         together = series or f"folder {path.parent}"
         part = uid if alone else ""
+        if alone and (together, part) in found:
+            part = " ".join(key)  # another place, under the same UID
         found.setdefault((together, part), []).append(Instance(path, uid, frames, path.stat().st_size))
     images = [
         Series("" if together.startswith("folder ") else together, tuple(instances), part)

@@ -46,7 +46,7 @@ class GIN(Method):
     The authors use three views, supervise the first, and weigh a divergence that is averaged over classes too by 10,
     with `alpha` 1. In small trainings the weight of 10 collapses here to background alone. Our defaults won on
     validation patients of two studies (docs/results.md, "How GIN's defaults were chosen"), which by their nature prefer
-    views that stay near the image: for a large change of acquisition a larger `alpha` is worth trying.
+    views that stay near the image. Whether a larger `alpha` pays where the acquisition changes much was not measured.
     """
 
     card = Card(

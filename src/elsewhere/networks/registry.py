@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import pkgutil
 from collections.abc import Callable, Mapping, Sequence
@@ -15,6 +14,7 @@ from torch import nn
 
 from elsewhere.errors import SettingsError
 from elsewhere.networks.import_path import import_class, is_import_path
+from elsewhere.wording import did_you_mean
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,9 @@ def get(name: str) -> Entry:
             "(in Python: elsewhere.networks.trust)"
         )
     if name not in _NETWORKS:
-        raise SettingsError(f"unknown network {name!r}{_like(name, _NETWORKS)}; there are: {', '.join(_NETWORKS)}")
+        raise SettingsError(
+            f"unknown network {name!r}{did_you_mean(name, _NETWORKS)}; there are: {', '.join(_NETWORKS)}"
+        )
     return _NETWORKS[name]
 
 
@@ -157,7 +159,7 @@ def resolve(name: str, options: Mapping[str, Any] | None = None) -> dict[str, An
     for key, value in (options or {}).items():
         if key not in defaults:
             has = ", ".join(defaults) or "none"
-            raise SettingsError(f"network {name}: unknown option {key!r}{_like(key, defaults)}; it has: {has}")
+            raise SettingsError(f"network {name}: unknown option {key!r}{did_you_mean(key, defaults)}; it has: {has}")
         checked[key] = _as(name, key, value, defaults[key])
     return {**defaults, **checked}
 
@@ -240,11 +242,6 @@ def _shape(
     patch = None if patch_size is None else tuple(int(n) for n in patch_size)
     mm = None if spacing is None else tuple(float(s) for s in spacing)
     return Shape(dims, in_channels, out_channels, patch, mm)
-
-
-def _like(word: str, known: Mapping[str, Any]) -> str:
-    close = difflib.get_close_matches(word, list(known), n=1)
-    return f" (did you mean {close[0]!r}?)" if close else ""
 
 
 def _as(name: str, key: str, value: Any, default: Any) -> Any:

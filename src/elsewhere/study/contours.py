@@ -11,6 +11,7 @@ stays a gap: there the structure ends and begins again (our choice).
 from __future__ import annotations
 
 from collections import defaultdict
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -67,7 +68,10 @@ def fill_contours(
             beyond += bool(((voxels < -0.5) | (voxels > np.array(shape) - 0.5)).any())
             by_axis[axis].append((float(voxels[:, axis].mean()), np.delete(voxels, axis, axis=1)))
         for axis, outlines in by_axis.items():
-            mask |= np.moveaxis(fill_planes(outlines, shape[axis], shape[:axis] + shape[axis + 1 :]), 0, axis)
+            filled, gap = fill_planes(outlines, shape[axis], shape[:axis] + shape[axis + 1 :])
+            mask |= np.moveaxis(filled, 0, axis)
+            if gap > WIDEST:
+                notes.append(f"ROI {number} is drawn in two planes, {gap:.3g} slices apart; between them it is empty")
         if beyond and not mask.any():
             raise StudyError(f"{path}: ROI {number} lies outside its image; is it of another series?")
         if beyond:
@@ -75,7 +79,9 @@ def fill_contours(
     return masks, notes
 
 
-def fill_planes(outlines: list[tuple[float, NDArray[np.float64]]], n_slices: int, shape: tuple[int, ...]) -> Mask:
+def fill_planes(
+    outlines: list[tuple[float, NDArray[np.float64]]], n_slices: int, shape: tuple[int, ...]
+) -> tuple[Mask, float]:
     """Fill the outlines of one structure.
 
     Args:
@@ -84,12 +90,14 @@ def fill_planes(outlines: list[tuple[float, NDArray[np.float64]]], n_slices: int
         shape: of a slice.
 
     Returns:
-        (n_slices, *shape).
+        (n_slices, *shape); and, where there are just two planes, so that nobody knows whether they belong together,
+        how many slices they are apart (else 0).
     """
     heights, planes = _planes(outlines, shape)
     out = np.zeros((n_slices, *shape), dtype=bool)
     slices = np.floor(np.round(heights, 3) + 0.5)  # a plane half way between two slices belongs to the upper one
     usual = float(np.median(np.diff(heights))) if len(heights) > 2 else 0.0
+    signed = lru_cache(maxsize=2)(lambda plane: _signed(planes[plane]))
     for index in range(n_slices):
         mine = np.flatnonzero(slices == index)
         if len(mine):
@@ -102,8 +110,8 @@ def fill_planes(outlines: list[tuple[float, NDArray[np.float64]]], n_slices: int
         low, high = heights[after - 1], heights[after]
         if high - low <= WIDEST * usual:
             share = (index - low) / (high - low)
-            out[index] = (1 - share) * _signed(planes[after - 1]) + share * _signed(planes[after]) < 0
-    return out
+            out[index] = (1 - share) * signed(after - 1) + share * signed(after) < 0
+    return out, float(heights[1] - heights[0]) if len(heights) == 2 else 0.0
 
 
 def _planes(

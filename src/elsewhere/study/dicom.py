@@ -7,6 +7,7 @@ so that a mask drawn on the series in 3D Slicer or ITK-SNAP lies on the same gri
 
 from __future__ import annotations
 
+import filecmp
 import hashlib
 import warnings
 from collections.abc import Sequence
@@ -108,7 +109,7 @@ def decode_files(files: Sequence[Path], path: Path) -> tuple[NDArray[Any], Geome
 def _series_files(folder: Path, series: str | None) -> list[Path]:
     """List the files of the one image series of `folder`, or of the one that is named."""
     found: dict[str, list[Path]] = {}
-    seen: set[tuple[str, str]] = set()
+    seen: dict[tuple[str, str], Path] = {}
     for file in sorted(p for p in folder.iterdir() if p.is_file() and not p.name.startswith(".")):
         try:
             tags = read_tags(file, pixels=False)
@@ -117,9 +118,10 @@ def _series_files(folder: Path, series: str | None) -> list[Path]:
                 raise
             continue
         if "Rows" in tags and tags.get("Modality") not in NOT_IMAGES:
-            if (key := instance_key(file, tags)) in seen:
+            key = instance_key(file, tags)
+            other = seen.setdefault(key, file)
+            if other != file and (key[1] or filecmp.cmp(other, file, shallow=False)):
                 continue  # a copy
-            seen.add(key)
             found.setdefault(str(tags.get("SeriesInstanceUID", "without a SeriesInstanceUID")), []).append(file)
     if not found:
         raise StudyError(f"{folder}: no DICOM image in this folder; wanted the slices of one series")

@@ -180,7 +180,8 @@ def read_entry(path: Path, *, verify: bool = True) -> Entry:
 def _pack(geometry: Geometry) -> dict[str, Any]:
     affine = None if geometry.affine is None else geometry.affine.tolist()
     spacing = None if geometry.spacing is None else [float(s) for s in geometry.spacing]
-    return {"shape": [int(n) for n in geometry.shape], "spacing": spacing, "affine": affine}
+    packed = {"shape": [int(n) for n in geometry.shape], "spacing": spacing, "affine": affine}
+    return {**packed, "unplaced": True} if geometry.unplaced else packed
 
 
 def _unpack(packed: Mapping[str, Any]) -> Geometry:
@@ -189,4 +190,5 @@ def _unpack(packed: Mapping[str, Any]) -> Geometry:
         tuple(packed["shape"]),
         None if spacing is None else tuple(spacing),
         None if affine is None else np.array(affine, np.float64),
+        bool(packed.get("unplaced", False)),
     )

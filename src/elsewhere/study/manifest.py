@@ -13,6 +13,7 @@ from typing import Any
 from elsewhere.errors import StudyError
 from elsewhere.study.case import Case
 from elsewhere.study.problem import Problem
+from elsewhere.study.reading import DICOMS
 from elsewhere.study.suspicions import crowded_patients, similar_spellings
 from elsewhere.wording import did_you_mean
 
@@ -131,7 +132,7 @@ def task_of_labels(labels: Sequence[str], root: str) -> str | None:
     sample = [label.rpartition("#")[0] or label for label in given[:: max(1, len(given) // 100)]]
     if any(os.path.exists(os.path.join(root, label)) for label in sample):
         return "segmentation"
-    like_files = sum(label.lower().endswith((*SUFFIXES, ".ima", ".dicom")) for label in sample)
+    like_files = sum(label.lower().endswith((*SUFFIXES, *DICOMS)) for label in sample)
     return "segmentation" if 2 * like_files > len(sample) else "classification"
 
 

@@ -105,7 +105,8 @@ def decode_tiff(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geometry]:
             raise StudyError(f"{path}: {_by(series.shape)} values, more than are decoded; cut it in tiles")
         array: NDArray[Any] = series.asarray()
         photometric = int(page.photometric)
-        palette, bits = page.colormap, int(page.bitspersample)
+        palette = page.colormap
+        white = 2 ** int(page.bitspersample) - 1 if photometric == 0 else 0
         spacing = _tiff_spacing(tiff, page)
     for position in reversed(range(len(axes))):  # axes of length one say nothing, but for rows and columns
         if array.shape[position] == 1 and axes[position] not in "YX":
@@ -130,7 +131,7 @@ def decode_tiff(path: Path, *, as_label: bool) -> tuple[NDArray[Any], Geometry]:
         elif grey is not None:
             array = grey
     if photometric == 0 and array.dtype.kind in "bu":  # white is zero
-        array = ~array if array.dtype == bool else np.asarray((2**bits - 1) - array, array.dtype)
+        array = ~array if array.dtype == bool else np.asarray(white - array, array.dtype)
     if array.dtype == bool:
         array = array.astype(np.uint8)
     array = np.ascontiguousarray(array)

@@ -5,6 +5,7 @@ All other files keep their address, and with it the identity of the runs that we
 
 from __future__ import annotations
 
+from functools import lru_cache
 from pathlib import Path
 
 RTSTRUCT = b"1.2.840.10008.5.1.4.1.1.481.3"
@@ -28,17 +29,16 @@ def revision(path: Path, *, as_label: bool) -> int:
     if name.endswith((".nii", ".gz", ".jpg", ".jpeg")):
         return 1
     if name.endswith((".tif", ".tiff")):
-        return 2 if _changed_tiff(path, as_label) else 1
+        return 2 if _changed_tiff(path, path.stat().st_mtime_ns, as_label) else 1
     if name.endswith(".png"):
         return 2 if as_label and _head(path, 26)[25:26] == b"\x03" else 1
     if name.endswith((".gif", ".bmp")):
         return 2 if as_label else 1
     place = path if path.exists() else path.with_name(path.name.rpartition("#")[0] or path.name)
-    first = next((one for one in sorted(place.iterdir()) if one.is_file()), None) if place.is_dir() else place
-    head = b"" if first is None else _head(first, HEAD)
-    if head[128:132] != b"DICM":
-        return 1
-    return 2 if (RTSTRUCT if as_label else MODALITY_LUT) in head else 1
+    for file in sorted(place.iterdir()) if place.is_dir() else [place]:
+        if file.is_file() and (head := _head(file, HEAD))[128:132] == b"DICM":  # the first of a series speaks for all
+            return 2 if (RTSTRUCT if as_label else MODALITY_LUT) in head else 1
+    return 1
 
 
 def _head(path: Path, size: int) -> bytes:
@@ -46,7 +46,8 @@ def _head(path: Path, size: int) -> bytes:
         return file.read(size)
 
 
-def _changed_tiff(path: Path, as_label: bool) -> bool:
+@lru_cache(maxsize=2**16)
+def _changed_tiff(path: Path, changed_ns: int, as_label: bool) -> bool:
     import tifffile
 
     try:

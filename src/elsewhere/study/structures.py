@@ -47,7 +47,7 @@ def decode_structures(path: Path, selection: str | None, reference: Geometry | N
     if kind == "RTSTRUCT" and reference is None:
         raise StudyError(f"{path}: contours (RTSTRUCT) have no grid of their own; wanted the image they were drawn on")
     grid = reference if reference is not None else _own_grid(path, tags)
-    if grid.affine is None:
+    if grid.affine is None or grid.unplaced:
         raise StudyError(f"{path}: a {kind} label needs an image with an affine (a DICOM series or NIfTI in 3D)")
     notes: list[str] = []
     if kind == "SEG":

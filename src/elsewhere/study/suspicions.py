@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import statistics
 import unicodedata
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Sequence
 
 from elsewhere.study.case import Case
@@ -19,6 +19,9 @@ MISSING = ("nan", "na", "n/a", "#n/a", "<na>", "null", "nil")
 
 LONGEST_NUMBER = 40
 
+FIRST = frozenset("+-0123456789")
+"""What a number begins with."""
+
 _NUMBER = re.compile(r"([+-]?)0*(\d+?)(?:\.(\d*?)0*)?", re.ASCII)
 
 
@@ -28,8 +31,12 @@ def alike(text: str) -> str:
     Those of one number (7, 7.0, 007), and text in other case, with other blanks (several, or no-break spaces), or in
     another Unicode form of the same letters (NFKC).
     """
-    plain = " ".join((text if text.isascii() else unicodedata.normalize("NFKC", text)).split()).casefold()
-    number = _NUMBER.fullmatch(plain) if len(plain) < LONGEST_NUMBER and plain[-1:].isdigit() else None
+    if not text.isascii():
+        text = unicodedata.normalize("NFKC", text)
+    plain = " ".join(text.split()).casefold()
+    if plain[:1] not in FIRST or len(plain) > LONGEST_NUMBER:
+        return plain
+    number = _NUMBER.fullmatch(plain)
     if number is None:
         return plain
     sign, whole, fraction = number.groups()
@@ -40,29 +47,34 @@ def similar_spellings(name: str, cases: Sequence[Case]) -> list[Problem]:
     """`Paris` and `paris` are two sites, `7` and `007` two patients, `1` and `1.0` two classes: seldom meant."""
     labels = {case.label for case in cases if isinstance(case.label, str)}
     found = []
-    for what, code, values, then in (
-        ("sites", "similar-sites", {case.site for case in cases}, "if they are one"),
-        ("patients", "similar-patients", {case.patient for case in cases}, "if they are one person"),
-        ("classes", "similar-classes", labels, "if they are one"),
+    for what, one, values, then in (
+        ("sites", "site", {case.site for case in cases}, "if they are one"),
+        ("patients", "patient", {case.patient for case in cases}, "if they are one person"),
+        ("classes", "class", labels, "if they are one"),
     ):
-        groups = defaultdict(list)
-        for value in values:
-            groups[alike(value)].append(value)
-        several = sorted(sorted(group) for group in groups.values() if len(group) > 1)
+        several = _groups(values)
         for group in several[:SHOWN]:
-            message = f"{what} {_listed(group)} differ in spelling only; {then}, write {_one(what)} alike in every row"
-            found.append(Problem("warning", code, name, message))
+            message = f"{what} {_listed(group)} differ in spelling only; {then}, write the {one} alike in every row"
+            found.append(Problem("warning", f"similar-{what}", name, message))
         if len(several) > SHOWN:
             message = f"{len(several) - SHOWN} more groups of {what} differ in spelling only, such as "
-            found.append(Problem("warning", code, name, message + _listed(several[SHOWN])))
+            found.append(Problem("warning", f"similar-{what}", name, message + _listed(several[SHOWN])))
     for label in sorted(label for label in labels if label.casefold() in MISSING):
         message = f"label '{label}' is a class of its own; where it stands for a missing label, leave the cell empty"
         found.append(Problem("warning", "missing-label", name, message))
     return found
 
 
-def _one(what: str) -> str:
-    return {"sites": "the site", "patients": "the patient", "classes": "the class"}[what]
+def _groups(values: set[str]) -> list[list[str]]:
+    """Values that are alike, in order."""
+    first: dict[str, str] = {}
+    groups: dict[str, list[str]] = {}
+    for value in values:
+        plain = alike(value)
+        other = first.setdefault(plain, value)
+        if other != value:
+            groups.setdefault(plain, [other]).append(value)
+    return sorted(map(sorted, groups.values()))
 
 
 def _listed(spellings: Sequence[str]) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import inspect
 from collections.abc import Mapping
 from pathlib import Path
@@ -19,6 +18,7 @@ from elsewhere.networks.stable.mind import Mind
 from elsewhere.networks.stable.ours import DIMS, build_ours, shipped
 from elsewhere.networks.stable.protocol import Extractor
 from elsewhere.networks.stable.weights import load_strictly, read_weights
+from elsewhere.wording import did_you_mean
 
 _DIMS: Mapping[str, tuple[int, ...]] = {
     "mind": (2, 3),
@@ -64,10 +64,9 @@ def build(
     if is_import_path(name):
         return _of_class(name, dims, weights if load else None, trust, options)
     if name not in _DIMS:
-        close = difflib.get_close_matches(name, list(_DIMS), n=1)
-        like = f" (did you mean {close[0]!r}?)" if close else ""
         raise SettingsError(
-            f"unknown extractor {name!r}{like}; there are: {', '.join(_DIMS)}, and import paths, package.module:Class"
+            f"unknown extractor {name!r}{did_you_mean(name, _DIMS)}; there are: {', '.join(_DIMS)}, and import paths, "
+            "package.module:Class"
         )
     if dims not in _DIMS[name]:
         better = ", ".join(names(dims)) or "none"
