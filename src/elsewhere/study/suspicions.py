@@ -47,18 +47,19 @@ def similar_spellings(name: str, cases: Sequence[Case]) -> list[Problem]:
     """`Paris` and `paris` are two sites, `7` and `007` two patients, `1` and `1.0` two classes: seldom meant."""
     labels = {case.label for case in cases if isinstance(case.label, str)}
     found = []
-    for what, one, values, then in (
-        ("sites", "site", {case.site for case in cases}, "if they are one"),
-        ("patients", "patient", {case.patient for case in cases}, "if they are one person"),
-        ("classes", "class", labels, "if they are one"),
+    for code, one, values, then in (
+        ("similar-sites", "site", {case.site for case in cases}, "if they are one"),
+        ("similar-patients", "patient", {case.patient for case in cases}, "if they are one person"),
+        ("similar-classes", "class", labels, "if they are one"),
     ):
+        what = code.removeprefix("similar-")
         several = _groups(values)
         for group in several[:SHOWN]:
             message = f"{what} {_listed(group)} differ in spelling only; {then}, write the {one} alike in every row"
-            found.append(Problem("warning", f"similar-{what}", name, message))
+            found.append(Problem("warning", code, name, message))
         if len(several) > SHOWN:
             message = f"{len(several) - SHOWN} more groups of {what} differ in spelling only, such as "
-            found.append(Problem("warning", f"similar-{what}", name, message + _listed(several[SHOWN])))
+            found.append(Problem("warning", code, name, message + _listed(several[SHOWN])))
     for label in sorted(label for label in labels if label.casefold() in MISSING):
         message = f"label '{label}' is a class of its own; where it stands for a missing label, leave the cell empty"
         found.append(Problem("warning", "missing-label", name, message))
